@@ -1,0 +1,154 @@
+"""``crnn evaluate``: how well a model reads labelled words."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from crnn.errors import OptionError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    datasets: Annotated[list[Path], typer.Argument(metavar="DATASET...", help="LMDB data sets of labelled words.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="An .onnx, a .safetensors or a run's folder.", show_default="the bundled weights"),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="onnxruntime or torch.", show_default="torch for .safetensors and runs, else onnxruntime"),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    errors: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Show the N wrong words the model was surest of, of each data set.")
+    ] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Words in one call of the network.")] = 64,
+) -> None:
+    """Read labelled words and count the right ones: case-insensitive, 0-9 and a-z only.
+
+    Words that cannot be used (a damaged picture, an empty label) are listed as skipped and do not count.
+    """
+    from rich.console import Console
+
+    from crnn.engines import open_engine
+    from crnn.evaluation.evaluate import evaluate as run
+
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise OptionError(f"{json_file}: there is no such folder to write it to")
+    opened = open_engine(model, engine)
+    out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+    for note in opened.notes:
+        err.print(f"crnn: {note}", style="yellow", markup=False, soft_wrap=True)
+    with _progress(err) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(path: str, done: int, total: int) -> None:
+            if path not in tasks:
+                tasks[path] = progress.add_task(Path(path).name)
+            progress.update(tasks[path], completed=done, total=total)
+
+        report = run(datasets, opened, batch_size, progress=show)
+    if json_file is not None:
+        _write(json_file, json.dumps(report, ensure_ascii=False, indent=1) + "\n")
+    _show(out, report, opened.device)
+    _show_left_out(out, report)
+    if errors:
+        _show_errors(out, report, errors)
+
+
+def _progress(console: Console) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _show(console: Console, report: dict[str, Any], device: str) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    engine = report["engine"]
+    table = Table(title=escape(f"{Path(report['model']['path']).name} ({report['protocol']})"))
+    table.add_column("data set", overflow="fold")
+    for heading in ("accuracy", "95 % interval", "1-NED", "CER", "used", "skipped", "words/s"):
+        table.add_column(heading, justify="right")
+    for data in report["datasets"]:
+        low, high = data["interval"]
+        table.add_row(
+            escape(Path(data["path"]).name),
+            f"{data['accuracy']:.2%}",
+            f"{100 * low:.1f}-{100 * high:.1f}",
+            f"{data['ned']:.4f}",
+            f"{data['cer']:.2%}",
+            f"{data['used']}/{data['total']}",
+            str(len(data["skipped"])),
+            f"{data['words_per_second']:,.0f}",
+        )
+    console.print(table)
+    console.print(f"{engine['name']} {engine['version']} on {device}, {engine['precision']}", style="dim")
+
+
+def _show_left_out(console: Console, report: dict[str, Any]) -> None:
+    """What the protocol took from the labels, and the first reasons why words were skipped."""
+    from crnn.datasets.lmdb import LmdbReader
+    from crnn.errors import LabelError
+    from crnn.evaluation.protocols import dropped
+
+    def labels(reader: LmdbReader) -> list[str]:
+        found = []
+        for i in range(len(reader)):
+            try:
+                found.append(reader.label(i))
+            except LabelError:  # listed as skipped
+                continue
+        return found
+
+    for data in report["datasets"]:
+        if counts := dropped(labels(LmdbReader(data["path"]))):
+            what = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+            line = f"{Path(data['path']).name}: {report['protocol']} dropped from the labels: {what}"
+            console.print(line, markup=False, soft_wrap=True)
+        shown = 5
+        for word in data["skipped"][:shown]:
+            console.print(f"skipped {word['key']}: {word['reason']}", markup=False, soft_wrap=True)
+        if (more := len(data["skipped"]) - shown) > 0:
+            console.print(f"... and {more} more skipped; --json FILE lists them all")
+
+
+def _show_errors(console: Console, report: dict[str, Any], count: int) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from crnn.evaluation.evaluate import most_confident_errors
+
+    for data in report["datasets"]:
+        table = Table("key", "label", "read as", title=escape(f"{Path(data['path']).name}: surest errors"))
+        table.add_column("confidence", justify="right")
+        for word in most_confident_errors(data["words"], count):
+            table.add_row(word["key"], escape(word["label"]), escape(word["text"]), f"{word['confidence']:.3f}")
+        console.print(table)
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all: written under another name in the same folder, then renamed."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,74 @@
+"""``crnn synth``: labelled words drawn from fonts, as an LMDB data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crnn.errors import OptionError
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(synth)
+
+
+def synth(
+    out: Annotated[Path, typer.Argument(help="LMDB folder to write; it appears whole or not at all.")],
+    count: Annotated[int, typer.Option(help="How many words.", min=1)] = 1000,
+    fonts: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder of fonts, font file or font list (.tsv), as PLACE or PLACE:SHARE; the system's otherwise."),
+    ] = None,
+    words: Annotated[Path | None, typer.Option(help="Word list, one a line; English words by frequency otherwise.")] = None,
+    backgrounds: Annotated[Path | None, typer.Option(help="LMDB of word-free photographs to draw words on.")] = None,
+    seed: Annotated[int, typer.Option(help="Word n is a function of the seed and n alone.", min=0)] = 0,
+    start: Annotated[int, typer.Option(help="First n.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; their number changes nothing but the time.", min=1)] = 1,
+    sheet: Annotated[Path | None, typer.Option(help="Also a picture of the first 200 words as the network sees them.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """Draws labelled words: text, fonts, layout, colours and camera as on signs and products."""
+    import time
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from crnn.datasets.lmdb import LmdbWriter
+    from crnn.synthesis.stream import draw
+    from crnn.training.sources import word_generator
+
+    places = tuple(fonts) if fonts else system_fonts()
+    generator = word_generator(places, str(words or ""), str(backgrounds or ""), seed)
+    began = time.perf_counter()
+    first = []
+    with LmdbWriter(out, overwrite=overwrite) as writer, Progress(transient=True) as progress:
+        task = progress.add_task("words", total=count)
+        for word in draw(generator, start, count, workers):
+            writer.add(word.png, word.drawn)
+            if sheet is not None and len(first) < 200:
+                first.append(word)
+            progress.advance(task)
+    seconds = time.perf_counter() - began
+    if sheet is not None:
+        from crnn.synthesis.stream import contact_sheet
+
+        contact_sheet(first).save(sheet)
+    Console().print(f"{out}: {count} words, {count / seconds:.0f} words/s", highlight=False, soft_wrap=True)
+
+
+def system_fonts() -> tuple[str, ...]:
+    """The folders that hold this system's fonts. Raises OptionError where there is none."""
+    import sys
+
+    home = Path.home()
+    candidates = {
+        "darwin": [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"],
+        "win32": [Path("C:/Windows/Fonts")],
+    }.get(sys.platform, [Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), home / ".local/share/fonts"])
+    found = tuple(str(folder) for folder in candidates if folder.is_dir())
+    if not found:
+        raise OptionError("this system has no folder of fonts: give --fonts DIR")
+    return found

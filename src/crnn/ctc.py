@@ -1,0 +1,210 @@
+"""From a network's output to text: CTC decoding over NumPy arrays, whole batches at once.
+
+CTC (Graves et al., "Connectionist Temporal Classification", ICML 2006): at each time step (frame) the network names one
+class; runs of the same class count once, and blanks (class 0) are dropped. Many paths of T classes give one text, and
+the probability of a text is the sum over its paths.
+
+Throughout, ``logp`` is float[T, N, C]: log-probabilities of C classes at T frames of N words, time-major.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from crnn.charset import Charset
+from crnn.errors import EngineError
+from crnn.spec import FRAME_PITCH, ModelSpec
+
+Scores = npt.NDArray[np.floating[Any]]
+Indices = npt.NDArray[np.intp]
+
+
+class Runs(NamedTuple):
+    """The characters of the best paths of a batch: K entries, sorted by word and then by time, in parallel arrays.
+
+    Entry k is a character of word ``words[k]``, of class ``classes[k]`` (1 to C - 1), named by the frames
+    ``first[k]`` to ``last[k]`` (both included). ``counts``, intp[N], is the number of characters of each word.
+    """
+
+    words: Indices
+    classes: Indices
+    first: Indices
+    last: Indices
+    counts: Indices
+
+    def texts(self, charset: Charset) -> list[str]:
+        """The N texts."""
+        symbols = charset.symbols
+        joined = "".join([symbols[k - 1] for k in self.classes.tolist()])
+        ends = np.cumsum(self.counts).tolist()
+        return [joined[start:end] for start, end in pairwise([0, *ends])]
+
+
+class Character(NamedTuple):
+    """A character of a decoded word.
+
+    ``score`` is the geometric mean of its posterior probability over its frames, 0 to 1; ``frames`` are the first and
+    the last frame that named it, both included (:func:`frame_span` turns them into pixels).
+    """
+
+    character: str
+    score: float
+    frames: tuple[int, int]
+
+
+class Decoded(NamedTuple):
+    """A decoded word. ``log_probability`` is the natural logarithm of the exact CTC probability of ``text``."""
+
+    text: str
+    characters: tuple[Character, ...]
+    log_probability: float
+
+    @property
+    def confidence(self) -> float:
+        """The CTC probability of ``text``, 0 to 1."""
+        return min(1.0, math.exp(self.log_probability))
+
+
+def greedy(logp: Scores) -> Runs:
+    """The best path of each word: the most probable class of every frame, collapsed. On a tie, the lower class.
+
+    Raises:
+        EngineError: ``logp`` is not three-dimensional, or holds NaN.
+    """
+    _check(logp)
+    best = np.ascontiguousarray(logp.argmax(axis=2).T)  # [N, T]: nonzero() then lists word by word
+    differs = best[:, 1:] != best[:, :-1]
+    starts = best != 0
+    ends = starts.copy()
+    starts[:, 1:] &= differs
+    ends[:, :-1] &= differs
+    words, first = np.nonzero(starts)  # the k-th start and the k-th end are of the same run
+    last = np.nonzero(ends)[1]
+    return Runs(words, best[words, first], first, last, np.bincount(words, minlength=len(best)))
+
+
+def decode(logp: Scores, charset: Charset) -> list[Decoded]:
+    """Greedy text of each of the N words, with its characters' scores and frames and its exact probability.
+
+    The text is that of the best path; now and then another text, spread over several paths, is more probable.
+
+    Raises:
+        EngineError: ``logp`` is not float[T, N, charset.classes], holds NaN, or is not log-probabilities.
+    """
+    _check(logp, charset)
+    runs = greedy(logp)
+    texts = runs.texts(charset)
+    probabilities = log_probability(logp, texts, charset).tolist()
+    scores, firsts, lasts = _scores(logp, runs).tolist(), runs.first.tolist(), runs.last.tolist()
+    decoded = []
+    k = 0
+    for text, probability in zip(texts, probabilities, strict=True):
+        ends = range(k, k := k + len(text))
+        characters = tuple([Character(c, scores[j], (firsts[j], lasts[j])) for c, j in zip(text, ends, strict=True)])
+        decoded.append(Decoded(text, characters, probability))
+    return decoded
+
+
+def log_probability(logp: Scores, texts: Sequence[str], charset: Charset) -> npt.NDArray[np.float64]:
+    """The natural logarithm of the exact CTC probability of ``texts[n]`` given word n: float64[N].
+
+    The forward algorithm (section 4.1 of the CTC paper), summed in float64. A text that no path gives has probability
+    0, so -inf: one longer than :func:`required_steps` allows, or with a character outside the charset.
+
+    Raises:
+        EngineError: ``logp`` is not float[T, N, charset.classes], holds NaN, or is not log-probabilities.
+        ValueError: the number of texts is not N.
+    """
+    _check(logp, charset)
+    frames, words, _ = logp.shape
+    if len(texts) != words:
+        raise ValueError(f"{len(texts)} texts for {words} words")
+    possible = [charset.can_encode(text) and required_steps(text) <= frames for text in texts]
+    lengths = np.array([len(text) if ok else 0 for text, ok in zip(texts, possible, strict=True)], np.intp)
+
+    # A path walks through the states blank, c1, blank, c2, ..., blank; shorter texts leave the last states of their row
+    # unused, which does no harm, for probability flows rightwards only.
+    states = np.zeros((words, 2 * int(lengths.max(initial=0)) + 1), np.intp)
+    for row, text, length in zip(states, texts, lengths, strict=True):
+        row[1 : 2 * length : 2] = charset.encode(text[:length])
+    # From one state a path stays, steps to the next, or jumps over the blank between two different characters.
+    jump = np.full(states.shape, -np.inf)
+    jump[:, 2:][(states[:, 2:] != 0) & (states[:, 2:] != states[:, :-2])] = 0.0
+
+    rows = np.arange(words)
+    alpha = np.full((words, states.shape[1] + 2), -np.inf)  # two columns in front, for "one state back" and "two back"
+    here, one_back, two_back = alpha[:, 2:], alpha[:, 1:-1], alpha[:, :-2]
+    here[:, :2] = logp[0, rows[:, None], states[:, :2]]
+    for frame in logp[1:]:
+        here[:] = _log_add(here, one_back, two_back + jump) + frame[rows[:, None], states]
+    # A path ends on the last character or on the blank after it; an empty text has no last character (column 1: -inf).
+    total: npt.NDArray[np.float64] = np.logaddexp(alpha[rows, 2 * lengths + 2], alpha[rows, 2 * lengths + 1])
+    total[~np.array(possible, bool)] = -np.inf
+    return total
+
+
+def required_steps(text: str) -> int:
+    """The fewest frames that can give ``text``: one for each character and one blank between two equal neighbours."""
+    return len(text) + sum(a == b for a, b in pairwise(text))
+
+
+def frame_span(first: int, last: int, spec: ModelSpec, source_width: float) -> tuple[float, float]:
+    """Where the frames ``first`` to ``last`` (both included) lie in the source picture: pixels [x0, x1) of its width.
+
+    The receptive field of frame t is centred on input column 4t - 0.5 (the paper's kernels, strides and paddings,
+    worked out in ``tests/test_ctc.py``). Column i covers [i, i + 1), so that centre is the point 4t, and the outermost
+    frames are centred on the picture's very edges. The span reaches half-way to the neighbouring frames, clipped to
+    the picture: [4 first - 2, 4 last + 2), scaled by ``source_width / spec.width``.
+
+    Raises:
+        ValueError: not ``0 <= first <= last < spec.steps``.
+    """
+    if not 0 <= first <= last < spec.steps:
+        raise ValueError(f"frames {first} to {last} are not within 0 to {spec.steps - 1}")
+    scale = source_width / spec.width
+    left = max(0.0, FRAME_PITCH * (first - 0.5))
+    right = min(float(spec.width), FRAME_PITCH * (last + 0.5))
+    return left * scale, right * scale
+
+
+def _scores(logp: Scores, runs: Runs) -> npt.NDArray[np.float64]:
+    """float64[K], the geometric mean of each character's posterior over its frames."""
+    lengths = runs.last - runs.first + 1
+    offsets = np.cumsum(lengths) - lengths
+    # Every frame of every run in one flat list, then a sum over each run's stretch of it.
+    frames = np.arange(lengths.sum()) + np.repeat(runs.first - offsets, lengths)
+    values = logp[frames, np.repeat(runs.words, lengths), np.repeat(runs.classes, lengths)]
+    sums: npt.NDArray[np.float64] = np.add.reduceat(values, offsets, dtype=np.float64)
+    return np.minimum(np.exp(sums / lengths), 1.0)
+
+
+def _log_add(a: Scores, b: Scores, c: Scores) -> npt.NDArray[np.float64]:
+    """log(exp(a) + exp(b) + exp(c)), where any may be -inf (np.logaddexp twice takes three times as long)."""
+    top = np.maximum(np.maximum(a, b), c)
+    top[np.isneginf(top)] = 0.0  # -inf - -inf is NaN, and log(0) is the -inf that is wanted
+    with np.errstate(divide="ignore"):
+        result: npt.NDArray[np.float64] = np.log(np.exp(a - top) + np.exp(b - top) + np.exp(c - top)) + top
+    return result
+
+
+def _check(logp: Scores, charset: Charset | None = None) -> None:
+    if logp.ndim != 3 or 0 in (logp.shape[0], logp.shape[2]):
+        raise EngineError(f"the output has shape {list(logp.shape)}; it must be [time steps, words, classes]")
+    if charset is not None and logp.shape[2] != charset.classes:
+        raise EngineError(
+            f"the output has {logp.shape[2]} classes, but the charset's {len(charset)} characters and the blank need "
+            f"{charset.classes}; use the spec that belongs to these weights"
+        )
+    top = logp.max(initial=-np.inf)
+    if np.isnan(top):
+        raise EngineError("the output holds NaN; the model or the engine is broken")
+    if charset is not None and top > 1e-3:  # float16 rounding stays below
+        raise EngineError(
+            f"the output holds {top:.3g}, but log-probabilities are at most 0; end the network in log-softmax"
+        )

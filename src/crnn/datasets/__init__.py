@@ -1,0 +1,1 @@
+"""Labelled words on disk: reading, writing, checking."""

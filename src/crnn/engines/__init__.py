@@ -1,0 +1,87 @@
+"""What runs a network: one protocol, one module an engine, and the way to open one by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crnn.errors import EngineError, ModelError
+from crnn.spec import ModelSpec
+
+NAMES = ("onnxruntime", "torch")
+
+
+class Engine(Protocol):
+    """A loaded network. ``run`` may be called from several threads at once."""
+
+    name: str
+    """As it is asked for, such as ``onnxruntime``."""
+    version: str
+    """The runtime's own version."""
+    precision: str
+    """The floating-point type it computes in, such as ``float32``."""
+    device: str
+    """What it really runs on, such as ``CPU``."""
+    path: Path
+    """The file the weights came from."""
+    spec: ModelSpec
+    notes: tuple[str, ...]
+    """What a user should know about the model, one line each: that a contract had to be assumed, for instance."""
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32[N, channels, height, width] -> float32[steps, N, classes], log-probabilities, class 0 the blank.
+
+        Raises ModelError if the batch or the network's answer does not have the spec's shape.
+        """
+        ...
+
+
+def open_engine(model: str | Path | None = None, name: str | None = None) -> Engine:
+    """Load ``model`` (default: the bundled weights) into the engine called ``name``, which runs or raises.
+
+    Without a name, ``.safetensors`` files and run folders go to torch, everything else to ONNX Runtime.
+
+    Raises EngineError if the engine is unknown or cannot run here, ModelError if the model is unfit.
+    """
+    path = bundled_model() if model is None else Path(model)
+    if name is None:
+        name = "torch" if path.suffix == ".safetensors" or path.is_dir() else "onnxruntime"
+    if name not in NAMES:
+        raise EngineError(f"unknown engine {name!r}; choose one of: {', '.join(NAMES)}")
+    if not path.exists():
+        raise ModelError(f"{path}: no such model")
+    if name == "torch":
+        from crnn.engines.torch import TorchEngine
+
+        return TorchEngine(path)
+    from crnn.engines.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(path)
+
+
+def bundled_model() -> Path:
+    """The one ``.onnx`` file in ``crnn/weights``. Raises ModelError if it is not there."""
+    folder = Path(__file__).parent.parent / "weights"
+    found = sorted(folder.glob("*.onnx"))
+    if len(found) != 1:
+        raise ModelError(f"{folder}: holds {len(found)} .onnx files instead of one; name a model with --model")
+    return found[0]
+
+
+def check_batch(batch: NDArray[np.float32], spec: ModelSpec) -> None:
+    """Raise ModelError unless ``batch`` is float32[N >= 1, channels, height, width] of the spec."""
+    expected = (spec.channels, spec.height, spec.width)
+    if batch.dtype != np.float32 or batch.ndim != 4 or batch.shape[1:] != expected or len(batch) == 0:
+        wanted = ", ".join(map(str, expected))
+        raise ModelError(f"a batch must be float32[N, {wanted}], not {batch.dtype}{list(batch.shape)}")
+
+
+def check_output(output: NDArray[np.float32], count: int, spec: ModelSpec, path: Path) -> None:
+    """Raise ModelError unless ``output`` is [steps, count, classes] of the spec."""
+    expected = (spec.steps, count, spec.charset.classes)
+    if output.shape != expected:
+        shapes = f"{list(output.shape)} instead of {list(expected)}"
+        raise ModelError(f"{path}: the network's answer has the shape {shapes} [steps, N, classes]")

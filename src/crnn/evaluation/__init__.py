@@ -1,0 +1,1 @@
+"""How well words are read: protocols, metrics and the one evaluator."""

@@ -1,0 +1,224 @@
+"""Any picture of a word -> one gray picture -> the network's input. The only place where that happens.
+
+The gray value is ITU-R 601 luma as Pillow's ``convert("L")`` computes it,
+``(19595 R + 38470 G + 7471 B + 2**15) >> 16``, taken *before* resizing; the picture is stretched to the spec's size without keeping its aspect ratio. For 8-bit L, RGB,
+P and CMYK pictures without alpha or rotation the result is, byte for byte,
+``image.convert("L").resize((width, height), BICUBIC)``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from crnn.errors import ImageError
+
+if TYPE_CHECKING:
+    from crnn.spec import ModelSpec
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | NDArray[Any] | Image.Image
+
+PIXEL_LIMIT = 64_000_000
+"""Largest number of pixels a picture may have unless told otherwise; more is taken for a decompression bomb."""
+
+# Formats are named so that an unlucky file cannot reach Pillow's rarer decoders (EPS would start Ghostscript). The
+# common ones come first: Pillow imports the other decoders only when it gets that far down the list. (JPEG includes MPO.)
+FORMATS = tuple("JPEG PNG BMP GIF PPM WEBP TIFF JPEG2000 AVIF DIB ICO QOI TGA PCX SGI".split())
+
+_ORIENTATION = 0x0112  # the EXIF tag; what undoes each of its values (1 is upright)
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_gray(
+    source: Source, *, order: Literal["RGB", "BGR"] | None = None, pixel_limit: int = PIXEL_LIMIT
+) -> Image.Image:
+    """A path, encoded bytes, binary file object, Pillow image or array -> Pillow image of mode L, upright.
+
+    Arrays are ``[H, W]`` or ``[H, W, 1]`` (gray) or ``[H, W, 3 or 4]`` (colour, with alpha last), of dtype bool, uint8,
+    uint16 (0..65535 is scaled to 0..255) or float (0..1); ``order`` says how the channels of a colour array are ordered
+    and has to be given for one. Transparency is laid on white, 16-bit values are scaled, of an animation the first
+    frame counts (of a Pillow image, the frame it stands at). The caller's object is not changed.
+
+    Raises :class:`~crnn.errors.ImageError`, one line, if there is no such picture in ``source``.
+    """
+    if isinstance(source, Image.Image):
+        return _from_pillow(source, "picture", pixel_limit)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, order, pixel_limit)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _from_file(io.BytesIO(source), "picture", pixel_limit)
+    if isinstance(source, str | os.PathLike):
+        return _from_path(source, pixel_limit)
+    if hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        data = source.read()  # whole, because Pillow wants to seek and a pipe cannot
+        if not isinstance(data, bytes):
+            raise ImageError(f"{name or 'picture'}: the file object gives text; open it in binary mode ('rb')")
+        return _from_file(io.BytesIO(data), name if isinstance(name, str) else "picture", pixel_limit)
+    raise ImageError(
+        f"cannot read a picture from {type(source).__name__}; give a path, bytes, a file object, "
+        "a Pillow image or an array"
+    )
+
+
+def decode_gray(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
+    """Encoded bytes (PNG, JPEG, ...) -> Pillow image of mode L. Raises ImageError; see :func:`open_gray`."""
+    return _from_file(io.BytesIO(data), "picture", pixel_limit)
+
+
+def prepare(source: Source, spec: ModelSpec) -> NDArray[np.uint8]:
+    """A picture (anything :func:`open_gray` takes) -> uint8[height, width], gray and stretched to the spec's size."""
+    gray = source if isinstance(source, Image.Image) and _is_plain_gray(source) else open_gray(source)
+    resample = Image.Resampling[spec.resampling.upper()]
+    return np.asarray(gray.resize((spec.width, spec.height), resample), dtype=np.uint8)
+
+
+def normalise(batch: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
+    """uint8[N, H, W] -> float32[N, 1, H, W], ``(x / 255 - mean) / std``, each operation rounded to float32."""
+    values = (np.arange(256, dtype=np.float32) / np.float32(255) - np.float32(spec.mean)) / np.float32(spec.std)
+    return values[batch][:, np.newaxis]
+
+
+def _is_plain_gray(image: Image.Image) -> bool:
+    return image.mode == "L" and min(image.size) > 0 and "transparency" not in image.info and _orientation(image) == 1
+
+
+def _from_path(source: str | os.PathLike[str], pixel_limit: int) -> Image.Image:
+    name = os.fspath(source)
+    if "://" in name:
+        raise ImageError(f"{name}: this is an address, not a file; download the picture first")
+    try:
+        with Path(name).open("rb") as file:
+            return _from_file(file, name, pixel_limit)
+    except IsADirectoryError:
+        raise ImageError(f"{name}: this is a folder; name the pictures in it") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        raise ImageError(f"{name}: cannot be opened ({getattr(error, 'strerror', None) or error})") from None
+
+
+def _from_file(file: BinaryIO, name: str, pixel_limit: int) -> Image.Image:
+    if not file.read(1):
+        raise ImageError(f"{name}: empty")
+    file.seek(0)
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            _check_size(image.size, name, pixel_limit)
+            image.load()
+            return _from_pillow(image, name, pixel_limit)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: not a picture in a format we read (PNG, JPEG, WebP, TIFF, BMP, GIF, ...)") from None
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"{name}: more pixels than Pillow decodes; raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        ) from None
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged files: struct.error, KeyError, ...
+        raise ImageError(f"{name}: damaged or truncated picture ({_one_line(error)})") from None
+
+
+def _from_pillow(image: Image.Image, name: str, pixel_limit: int) -> Image.Image:
+    _check_size(image.size, name, pixel_limit)
+    try:
+        gray = _to_gray(image)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
+    except Exception as error:  # a lazily loaded, damaged file, or a mode that Pillow cannot convert
+        raise ImageError(f"{name}: cannot be turned into gray from mode {image.mode} ({_one_line(error)})") from None
+    undo = _UPRIGHT.get(_orientation(image))
+    return gray if undo is None else gray.transpose(undo)
+
+
+def _to_gray(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scale_deep(image)
+    if image.has_transparency_data:
+        if image.mode == "La":  # Pillow has no direct way from here to RGBA
+            image = image.convert("LA")
+        rgba = image.convert("RGBA")
+        image = Image.new("RGB", rgba.size, "white")
+        image.paste(rgba, mask=rgba.getchannel("A"))
+    return image.convert("L") if image.mode != "L" else image.copy()
+
+
+def _scale_deep(image: Image.Image) -> Image.Image:
+    """16-bit, 32-bit and float pictures, which Pillow's convert("L") would clip at 255 or cut to their high byte."""
+    values = np.asarray(image)
+    gray = _scale(values)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):  # a PNG may name one gray value as transparent
+        gray[values == transparent] = 255
+    return Image.fromarray(gray)
+
+
+def _scale(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Integers 0..65535 or floats 0..1 of any shape -> uint8 0..255, rounded."""
+    top, kind = (1.0, "floating-point") if values.dtype.kind == "f" else (65535, "integer")
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= top):  # written so that NaN is refused too
+        raise ImageError(f"{kind} values must lie in 0..{top:g} (these are {low:g}..{high:g}); scale them first")
+    # float32 is exact enough: a 16-bit value is never nearer than 0.5 / 257 to the middle between two 8-bit ones
+    scaled = values.astype(np.float32) * np.float32(255 / top)
+    gray: NDArray[np.uint8] = np.rint(scaled, out=scaled).astype(np.uint8)
+    return gray
+
+
+def _from_array(array: NDArray[Any], order: str | None, pixel_limit: int) -> Image.Image:
+    where = f"array of shape {array.shape} and dtype {array.dtype}"
+    channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
+    if channels not in (1, 3, 4):
+        raise ImageError(f"{where}: a picture is [H, W], [H, W, 3] or [H, W, 4]")
+    if channels > 1 and order not in ("RGB", "BGR"):
+        raise ImageError(
+            f'{where}: say how its channels are ordered: order="RGB", or order="BGR" if it comes from OpenCV'
+        )
+    _check_size((array.shape[1], array.shape[0]), where, pixel_limit)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype == np.uint16 or array.dtype.kind == "f":
+        try:
+            array = _scale(array)
+        except ImageError as error:
+            raise ImageError(f"{where}: {error}") from None
+    elif array.dtype != np.uint8:
+        raise ImageError(f"{where}: pixels are uint8, uint16, bool or float in 0..1")
+    if channels == 1:
+        return Image.fromarray(np.ascontiguousarray(array.reshape(array.shape[:2])))
+    if order == "BGR":
+        array = array[:, :, [2, 1, 0, 3][:channels]]
+    return _to_gray(Image.fromarray(np.ascontiguousarray(array)))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a broken EXIF block is no reason to refuse the picture
+        return 1
+
+
+def _check_size(size: tuple[int, int], name: str, pixel_limit: int) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise ImageError(f"{name}: a picture of {width} x {height} pixels holds nothing")
+    if width * height > pixel_limit:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels are over the limit of {pixel_limit:,}; crop it or raise pixel_limit"
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__

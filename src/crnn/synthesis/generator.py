@@ -1,0 +1,145 @@
+"""Word n of a stream of synthetic words, as a pure function of (seed, n)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crnn.evaluation.protocols import alnum36
+from crnn.synthesis.appearance import Mask, Photograph, dotted, paint, visibility, warped
+from crnn.synthesis.corpus import Corpus, Text
+from crnn.synthesis.degradation import degrade
+from crnn.synthesis.fonts import FontPool
+from crnn.synthesis.layout import Line, Shape, lay_out, rasterize, sample_shape
+
+TRIES = 8
+SPREAD = 7.0  # least standard deviation of a picture, in gray levels
+VISIBLE = 0.5  # least correlation of a word's ink with its picture; below it, a person begins to guess
+WIDEST = 360  # pixels; a longer word is drawn smaller
+
+
+class SyntheticWord(NamedTuple):
+    """``image``: uint8[height, width], gray. ``label``: what the protocol reads; ``drawn``: with case and punctuation."""
+
+    image: NDArray[np.uint8]
+    label: str
+    drawn: str
+
+
+class WordGenerator:
+    """Synthetic words. ``word(n)`` depends on the seed, the corpus, the fonts and n alone, never on what was drawn before."""
+
+    def __init__(self, corpus: Corpus, fonts: FontPool, seed: int = 0, photograph: Photograph | None = None) -> None:
+        self.corpus, self.fonts, self.seed, self.photograph = corpus, fonts, seed, photograph
+
+    def word(self, n: int) -> SyntheticWord:
+        """Word ``n`` (0 or more)."""
+        dice = Random((self.seed << 64) + n)
+        while True:
+            text = self.corpus.sample(dice)
+            # The text is kept while a font that has its characters is looked for; an unusual sign must not be drawn less.
+            for _ in range(TRIES):
+                line = lay_out(text, self.fonts.sample(dice), sample_shape(dice), dice)
+                if line is not None and 0.25 < line.width / line.height < 14:
+                    image = self._draw(line, dice)
+                    if image is not None:
+                        return SyntheticWord(image, alnum36(text.drawn), text.drawn)
+
+    def _draw(self, line: Line, dice: Random) -> NDArray[np.uint8] | None:
+        mask, clutter = self._ink(line, dice)
+        mask, *others = warped([mask] if clutter is None else [mask, clutter], dice)
+        clutter = others[0] if others else None
+        if mask.max() < 128:
+            return None
+        if dice.random() < 0.08 and mask.shape[0] >= 36 and line.height < 1.0:  # small or arched letters would be lost
+            mask = dotted(mask, dice)
+        for _ in range(3):
+            picture, contrast = paint(mask, clutter, dice, self.photograph)
+            image = degrade(picture, contrast, 5 * len(line.glyphs), dice)
+            if float(image.std()) > SPREAD and visibility(mask, image) > VISIBLE:
+                return image
+        return None
+
+    def _ink(self, line: Line, dice: Random) -> tuple[Mask, Mask | None]:
+        """The word's ink in its crop, and that of its neighbours. Crops are tight, loose, or cut into the word a little."""
+        height = 15.0 * (58 / 15) ** dice.random()  # of the ink, in pixels: 15 to 58, small ones as often as large ones
+        scale = min(height / line.height, WIDEST / line.width)
+        loose = 0.22 if dice.random() < 0.15 else 0.07
+        height = line.height * scale
+        left, right = (max(-0.01, dice.gauss(0.13, loose)) * height for _ in range(2))
+        top, bottom = (max(-0.01, dice.gauss(0.07, loose)) * height for _ in range(2))
+        width_px = max(8, round(line.width * scale + left + right))
+        height_px = max(8, round(line.height * scale + top + bottom))
+        origin = (left - line.box[0] * scale, top + line.box[3] * scale)
+        mask = rasterize(line, scale, (width_px, height_px), origin)
+        clutter: Mask | None = None
+        if dice.random() < 0.20:
+            clutter = self._neighbours(line, scale, (width_px, height_px), origin, (left, right, top, bottom), dice)
+        return mask, clutter
+
+    def _neighbours(
+        self,
+        line: Line,
+        scale: float,
+        size: tuple[int, int],
+        origin: tuple[float, float],
+        margins: tuple[float, float, float, float],
+        dice: Random,
+    ) -> Mask:
+        """Ink of words above, below and beside, cut off by the crop: never a whole letter, which would have to be labelled."""
+        left, right, top, bottom = margins
+        ink = np.zeros((size[1], size[0]), np.uint8)
+        height = line.height * scale
+        for side in range(4):
+            if dice.random() >= 0.4:
+                continue
+            text = Text(self.corpus.word(dice), False)
+            if dice.random() < 0.6:
+                text = Text(text.drawn.upper(), False)
+            other = lay_out(text, line.face, replace(Shape(), stretch=1.0), dice)
+            if other is None:
+                continue
+            if side < 2:  # above, below: at most a fifth of the line shows
+                shows = min(0.2 * height, (top, bottom)[side] + dice.uniform(0.0, 0.07) * height)
+                x = origin[0] + dice.uniform(-1.0, 0.6) * other.width * scale
+                if side == 0:
+                    y = shows + other.box[1] * scale
+                else:
+                    y = size[1] - shows + other.box[3] * scale
+            else:  # beside: a strip of the nearest letter
+                shows = min(0.12 * height, max(0.0, (left, right)[side - 2]) * dice.uniform(0.3, 0.9))
+                y = origin[1]
+                x = shows - other.box[2] * scale if side == 2 else size[0] - shows - other.box[0] * scale
+            ink = cv2.max(ink, rasterize(other, scale, size, (x, y)))  # type: ignore[assignment]
+        return ink
+
+
+class Photographs:
+    """Word-free pictures for grounds, from an LMDB of encoded images under ``image-%09d`` (no labels needed)."""
+
+    def __init__(self, path: Path) -> None:
+        from crnn.datasets.lmdb import LmdbReader
+
+        self._reader = LmdbReader(path)
+        self._decoded: dict[int, NDArray[np.uint8]] = {}
+
+    def __call__(self, dice: Random, height: int, width: int) -> NDArray[np.uint8] | None:
+        index = dice.randrange(len(self._reader))
+        picture = self._decoded.get(index)
+        if picture is None:
+            picture = cv2.imdecode(np.frombuffer(self._reader.image_bytes(index), np.uint8), cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
+            if picture is None:
+                return None
+            self._decoded[index] = picture
+        rows, columns = picture.shape
+        zoom = min(dice.uniform(0.35, 1.0), rows / height, columns / width)
+        take_y, take_x = min(rows, max(2, round(height * zoom))), min(columns, max(2, round(width * zoom)))
+        y, x = dice.randrange(rows - take_y + 1), dice.randrange(columns - take_x + 1)
+        cut = picture[y : y + take_y, x : x + take_x]
+        return cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]

@@ -1,0 +1,91 @@
+"""Variations of real words, so that a few thousand of them are never seen the same way twice."""
+
+from __future__ import annotations
+
+from math import pi
+from random import Random
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crnn.synthesis.degradation import degrade
+from crnn.synthesis.noise import field
+
+Gray = NDArray[np.uint8]  # height x width
+
+WORKING_HEIGHT = 48  # pixels: larger crops are scaled down first; the network reads 32 rows
+
+
+def augment(image: Gray, narrowest: int, dice: Random) -> Gray:
+    """A variation of a real word: uint8[height, width]. The label still holds; about a tenth come back as they are.
+
+    ``narrowest`` (pixels) bounds the loss of resolution, as in :func:`crnn.synthesis.degradation.degrade`.
+    """
+    if dice.random() < 0.08:
+        return image
+    height, width = image.shape
+    if height > WORKING_HEIGHT:
+        width, height = max(8, round(width * WORKING_HEIGHT / height)), WORKING_HEIGHT
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    if dice.random() < 0.85:
+        image = _framed(image, dice)
+    bend = dice.random()
+    if bend < 0.12:
+        image = _arched(image, dice)
+    elif bend < 0.24:
+        image = _rippled(image, dice)
+    picture = image.astype(np.float32)
+    if dice.random() < 0.5:
+        middle = np.float32(picture.mean())
+        picture -= middle
+        picture *= np.float32(dice.uniform(0.45, 1.5))
+        picture += middle + np.float32(dice.uniform(-40, 40))
+    if dice.random() < 0.4:
+        picture = np.float32(255) - picture
+    np.clip(picture, 0, 255, out=picture)
+    if dice.random() < 0.4:
+        low, high = float(picture.min()), float(picture.max())
+        return degrade(picture, 0.6 * (high - low), narrowest, dice)
+    return picture.astype(np.uint8)
+
+
+def _framed(image: Gray, dice: Random) -> Gray:
+    """The crop's corners moved: shift, scale, shear, turn and perspective in one warp."""
+    height, width = image.shape
+    step_x, step_y = min(width, 2.5 * height) * 0.05, height * 0.07
+    shift_x, shift_y = dice.gauss(0, step_x), dice.gauss(0, step_y)
+    wider, taller = dice.gauss(0.03, 0.04) * width, dice.gauss(0.02, 0.06) * height
+    shear, rise = dice.gauss(0, 0.10) * height, dice.gauss(0, 0.06) * min(width, 2.5 * height)
+    corners = []
+    for x, y in ((0, 0), (1, 0), (1, 1), (0, 1)):
+        moved_x = x * width + shift_x + (x - 0.5) * 2 * wider + (y - 0.5) * shear + dice.gauss(0, step_x * 0.4)
+        moved_y = y * height + shift_y + (y - 0.5) * 2 * taller + (x - 0.5) * rise + dice.gauss(0, step_y * 0.4)
+        corners.append((moved_x, moved_y))
+    target = np.array(((0, 0), (width, 0), (width, height), (0, height)), np.float32)
+    matrix = cv2.getPerspectiveTransform(np.array(corners, np.float32), target)
+    return cv2.warpPerspective(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
+
+
+def _arched(image: Gray, dice: Random) -> Gray:
+    """The baseline bent into an arc of parabola: columns shifted, the letters a little turned by the shear between them."""
+    height, width = image.shape
+    reach = int(height * dice.uniform(0.12, 0.5)) + 1
+    image = cv2.copyMakeBorder(image, reach // 2, reach - reach // 2, 0, 0, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
+    u = np.linspace(-1, 1, width, dtype=np.float32)
+    drop = np.float32(reach) * (u * u - np.float32(0.5)) * np.float32(dice.choice((1, 1, -1)))
+    x = np.broadcast_to(np.arange(width, dtype=np.float32), (height + reach, width))
+    y = np.arange(height + reach, dtype=np.float32)[:, None] - drop[None, :]
+    return cv2.remap(image, np.ascontiguousarray(x), y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
+
+
+def _rippled(image: Gray, dice: Random) -> Gray:
+    """A smooth random displacement, and letters pulled wider here and narrower there."""
+    height, width = image.shape
+    reach = np.float32(dice.uniform(0.01, 0.05) * height)
+    grain = height * dice.uniform(0.3, 0.8)
+    pull = np.float32(dice.uniform(0, 0.12) * height)
+    phase = np.linspace(0, 2 * pi * dice.uniform(0.3, 1.2), width, dtype=np.float32) + np.float32(dice.uniform(0, 2 * pi))
+    x = np.arange(width, dtype=np.float32) + pull * np.sin(phase) + field((height, width), dice, grain) * reach
+    y = np.arange(height, dtype=np.float32)[:, None] + field((height, width), dice, grain) * reach
+    return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[return-value]

@@ -1,0 +1,166 @@
+"""The endless stream of training samples, and the real words held out from it.
+
+Sample i of a stream is a pure function of (seed, i): which source it comes from, which word, how it is distorted. A
+stream's position is therefore one integer, and workers, batches and restarts cannot change what is trained on.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from crnn.datasets.check import Usable, usable
+from crnn.datasets.lmdb import LmdbReader
+from crnn.errors import DatasetError, OptionError
+from crnn.evaluation.protocols import alnum36
+from crnn.images import prepare
+from crnn.spec import ModelSpec
+from crnn.synthesis.generator import WordGenerator
+from crnn.training.augment import augment
+
+HELD_OUT = 10  # every tenth word of a real training set is for validation: 0, 10, 20, ... of the data set's own order
+
+
+class RealWords:
+    """The words of one labelled data set that a network of ``spec`` can learn, split into training and held-out words.
+
+    Pictures are decoded once a process and kept gray (a few kilobytes each). Raises DatasetError where nothing usable is
+    left.
+    """
+
+    def __init__(self, path: Path, spec: ModelSpec) -> None:
+        self.path, self.spec = path, spec
+        self.reader = LmdbReader(path)
+        found: Usable = usable(self.reader, spec, alnum36)
+        self.skipped = found.skipped
+        pairs = list(zip(found.indices, found.labels, strict=True))
+        self.training = [pair for pair in pairs if pair[0] % HELD_OUT]
+        self.held_out = [pair for pair in pairs if not pair[0] % HELD_OUT]
+        if not self.training:
+            raise DatasetError(f"{path} has no usable word to train on: {len(self.skipped)} were left out")
+        self._decoded: dict[int, NDArray[np.uint8]] = {}
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The gray picture at ``index`` of the data set: uint8[height, width]."""
+        picture = self._decoded.get(index)
+        if picture is None:
+            picture = self._decoded[index] = np.asarray(self.reader.image(index))
+        return picture
+
+    def sample(self, dice: Random) -> tuple[NDArray[np.uint8], str]:
+        """A training word, distorted at random, and its label."""
+        index, label = self.training[dice.randrange(len(self.training))]
+        return augment(self.image(index), 5 * len(label), dice), label
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_decoded": {}}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``images`` uint8[N, height, width]; ``targets`` int64, all labels joined; ``lengths`` int64[N]; ``ids`` int64[N]."""
+
+    images: Tensor
+    targets: Tensor
+    lengths: Tensor
+    ids: Tensor
+
+
+class SampleStream:
+    """Samples of several sources in fixed proportions.
+
+    Args:
+        sources: (source, share) pairs; shares are relative. A :class:`WordGenerator` is asked for word i, so that its
+            stream is the one ``crnn synth`` writes; real words are drawn at random, with replacement.
+    """
+
+    def __init__(self, sources: list[tuple[RealWords | WordGenerator, float]], spec: ModelSpec, seed: int) -> None:
+        if not sources or any(share <= 0 for _, share in sources):
+            raise OptionError("training needs at least one data set or fonts, each with a share above 0")
+        self.sources = [source for source, _ in sources]
+        self.spec, self.seed = spec, seed
+        self._sums = list(accumulate(share for _, share in sources))
+
+    def sample(self, i: int) -> tuple[NDArray[np.uint8], str]:
+        """Sample ``i``: (uint8[spec.height, spec.width], label)."""
+        dice = Random((self.seed << 65) + (1 << 64) + i)  # never a seed that WordGenerator.word(i) uses
+        source = self.sources[min(bisect(self._sums, dice.random() * self._sums[-1]), len(self.sources) - 1)]
+        if isinstance(source, WordGenerator):
+            image, label, _ = source.word(i)
+        else:
+            image, label = source.sample(dice)
+        return prepare(Image.fromarray(image), self.spec), label
+
+
+class _Batches(Dataset[Batch]):
+    def __init__(self, stream: SampleStream, start: int, stride: int, offset: int, size: int) -> None:
+        self.stream, self.start, self.stride, self.offset, self.size = stream, start, stride, offset, size
+
+    def __len__(self) -> int:
+        return 1 << 62
+
+    def __getitem__(self, step: int) -> Batch:
+        first = self.start + step * self.stride + self.offset
+        ids = range(first, first + self.size)
+        samples = [self.stream.sample(i) for i in ids]
+        codes = [self.stream.spec.charset.encode(label) for _, label in samples]
+        return Batch(
+            torch.from_numpy(np.stack([image for image, _ in samples])),
+            torch.tensor([code for word in codes for code in word]),
+            torch.tensor([len(word) for word in codes]),
+            torch.tensor(list(ids)),
+        )
+
+
+class _Steps:
+    """The sampler: 0, 1, 2, ... without end."""
+
+    def __iter__(self) -> Iterator[int]:
+        step = 0
+        while True:
+            yield step
+            step += 1
+
+
+def batches(
+    stream: SampleStream, start: int, size: int, *, workers: int, rank: int = 0, processes: int = 1
+) -> Iterator[Batch]:
+    """Batches of ``size`` samples from sample ``start`` on, drawn in background processes.
+
+    Of several training processes, process ``rank`` gets the ``rank``-th part of each global batch of
+    ``size * processes`` samples.
+    """
+    dataset = _Batches(stream, start, size * processes, rank * size, size)
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=_Steps(),  # type: ignore[arg-type]
+        num_workers=workers,
+        prefetch_factor=6 if workers else None,
+        worker_init_fn=_quiet,
+        collate_fn=_as_it_is,
+    )
+    return iter(loader)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _quiet(_: int) -> None:
+    """A worker draws words on one thread; the others belong to the network."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

@@ -1,0 +1,87 @@
+"""The network of Shi, Bai and Yao, "An End-to-End Trainable Neural Network for Image-based Sequence Recognition" (2015).
+
+Seven convolutions turn a 32-pixel-high gray picture into one row of 512-channel columns; two bidirectional LSTM layers
+read the columns; a linear layer scores every class at every column (time step).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Table 1 of the paper, from the input up: output channels, kernel size, padding, and the max pooling that follows as
+# (kernel, stride, padding). The pools at stride (2, 1) halve the height alone, so that narrow letters keep their columns.
+_HALVE = (2, 2, 0)
+_HALVE_HEIGHT = (2, (2, 1), (0, 1))
+LAYERS = (
+    (64, 3, 1, _HALVE),
+    (128, 3, 1, _HALVE),
+    (256, 3, 1, None),
+    (256, 3, 1, _HALVE_HEIGHT),
+    (512, 3, 1, None),
+    (512, 3, 1, _HALVE_HEIGHT),
+    (512, 2, 0, None),
+)
+
+
+class BidirectionalLSTM(nn.Module):
+    """Two independent LSTMs, one reading the columns backwards, and a linear layer over their joined outputs.
+
+    They are two modules, not one bidirectional ``nn.LSTM``, because that is the form the exported graph has and the form
+    of the Ascend checkpoints (``fw_rnn``, ``bw_rnn``).
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.fw_rnn = nn.LSTM(inputs, hidden)
+        self.bw_rnn = nn.LSTM(inputs, hidden)
+        self.embedding = nn.Linear(2 * hidden, outputs)
+
+    def forward(self, columns: Tensor) -> Tensor:
+        """float[T, N, inputs] -> float[T, N, outputs]."""
+        forward, _ = self.fw_rnn(columns)
+        backward, _ = self.bw_rnn(columns.flip(0))
+        joined: Tensor = self.embedding(torch.cat((forward, backward.flip(0)), 2))
+        return joined
+
+
+class CRNN(nn.Module):
+    """The paper's network; input 32 pixels high, ``width // 4 + 1`` time steps.
+
+    ``batch_norm`` adds batch normalisation after every convolution but the first (after the first it doubles the cost of
+    a step and gains nothing). It exists for training alone: :func:`crnn.training.folding.fold` writes it into the
+    convolutions, and what is exported has the paper's layers and nothing else.
+    """
+
+    def __init__(self, classes: int = 37, channels: int = 1, hidden: int = 256, batch_norm: bool = True) -> None:
+        super().__init__()
+        self.batch_norm = batch_norm
+        self.cnn = nn.Module()
+        for i, (width, kernel, padding, _) in enumerate(LAYERS):
+            self.cnn.add_module(f"conv{i}", nn.Conv2d(channels, width, kernel, padding=padding))
+            if batch_norm and i > 0:
+                self.cnn.add_module(f"batchnorm{i}", nn.BatchNorm2d(width))
+            channels = width
+        self.rnn = nn.Sequential(BidirectionalLSTM(512, hidden, hidden), BidirectionalLSTM(hidden, hidden, classes))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def features(self, images: Tensor) -> Tensor:
+        """float[N, channels, 32, W] -> float[T, N, 512], the columns the LSTMs read."""
+        x = images
+        for i, (_, _, _, pool) in enumerate(LAYERS):
+            x = self.cnn.get_submodule(f"conv{i}")(x)
+            if self.batch_norm and i > 0:
+                x = self.cnn.get_submodule(f"batchnorm{i}")(x)
+            x = F.relu(x)
+            if pool:
+                x = F.max_pool2d(x, *pool)
+        return x.squeeze(2).permute(2, 0, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float32[N, channels, 32, W] -> float32[T, N, classes], log-probabilities (class 0 is the CTC blank)."""
+        logits = self.rnn(self.features(images))
+        return F.log_softmax(logits.float(), 2)

@@ -1,0 +1,44 @@
+"""From a configuration to the sample stream it describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crnn.datasets.check import summary
+from crnn.errors import OptionError
+from crnn.spec import ModelSpec
+from crnn.synthesis.corpus import Corpus
+from crnn.synthesis.fonts import open_fonts
+from crnn.synthesis.generator import Photographs, WordGenerator
+from crnn.training.config import TrainConfig
+from crnn.training.data import RealWords, SampleStream
+
+
+def word_generator(
+    fonts: tuple[str, ...], words: str, backgrounds: str, seed: int, spec: ModelSpec | None = None
+) -> WordGenerator:
+    """The generator of ``crnn synth`` and of the trainer: the same arguments give the same words.
+
+    ``words`` and ``backgrounds`` may be empty: English words by frequency; no photographs.
+    """
+    steps = (spec or ModelSpec()).steps
+    corpus = Corpus.from_file(Path(words), steps) if words else Corpus.english(steps)
+    return WordGenerator(corpus, open_fonts(list(fonts)), seed, Photographs(Path(backgrounds)) if backgrounds else None)
+
+
+def open_sources(config: TrainConfig, spec: ModelSpec) -> tuple[SampleStream, list[RealWords], list[str]]:
+    """(stream, real data sets, what to tell the user of each: words used, held out, left out and why)."""
+    real = [(RealWords(Path(path), spec), share) for path, share in config.train]
+    notes = [
+        f"{words.path}: {len(words.training)} words to train on, {len(words.held_out)} held out, "
+        f"left out: {summary(words.skipped)}"
+        for words, _ in real
+    ]
+    sources: list[tuple[RealWords | WordGenerator, float]] = list(real)
+    if config.fonts:
+        if config.synthetic <= 0:
+            raise OptionError("--fonts is given, but --synthetic 0 leaves no share for synthetic words")
+        generator = word_generator(config.fonts, config.words, config.backgrounds, config.seed, spec)
+        notes.append(f"synthetic words: {len(generator.fonts.faces)} faces, {len(generator.corpus)} words")
+        sources.append((generator, config.synthetic))
+    return SampleStream(sources, spec, config.seed), [words for words, _ in real], notes

@@ -1,0 +1,301 @@
+"""The training loop: a run in a folder that can be stopped at any moment and goes on from its last saved state."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn import functional as F
+
+from crnn.errors import CheckpointError, CrnnError, OptionError
+from crnn.spec import ModelSpec
+from crnn.training.checkpoints import STATE, WEIGHTS, load_state, save_state, save_weights
+from crnn.training.config import TrainConfig
+from crnn.training.data import Batch, RealWords, SampleStream, batches
+from crnn.training.network import CRNN
+from crnn.training.validation import HeldOut, Validation, validate
+
+LOG = "steps.jsonl"
+PATIENCE = 30  # steps in a row whose loss or gradient is not finite, after which a run gives up
+
+
+@dataclass
+class Progress:
+    """Where a run is. ``waited`` and ``seconds`` count this process's time, of which ``waited`` was spent without data."""
+
+    step: int
+    position: int
+    loss: float
+    rate: float
+    skipped: int
+    seconds: float
+    waited: float
+    images: int
+    validation: Validation | None = None
+
+    @property
+    def speed(self) -> float:
+        """Images a second."""
+        return self.images / self.seconds if self.seconds else 0.0
+
+
+class Trainer:
+    """One training run.
+
+    Args:
+        run: its folder; made where missing.
+        config: what to do. A run that has a saved state goes on from it.
+        origin: a state of another run to branch off (its folder or ``state.pt``), or None.
+        weights: first values of a new run, with BatchNorm (see :func:`crnn.training.folding.unfold`), or None.
+        report: called after every step.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        config: TrainConfig,
+        stream: SampleStream,
+        held_out: list[RealWords],
+        *,
+        origin: Path | None = None,
+        weights: dict[str, Tensor] | None = None,
+        report: Callable[[Progress], None] = lambda progress: None,
+        lineage: tuple[str, ...] = (),
+    ) -> None:
+        self.run, self.config, self.stream, self.report = run, config, stream, report
+        self.spec = ModelSpec(lineage=lineage)
+        self.accelerator = Accelerator(mixed_precision=precision(config.precision))
+        torch.manual_seed(config.seed)
+        network = CRNN(self.spec.charset.classes, self.spec.channels)
+        if weights is not None:
+            network.load_state_dict(weights)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        fused = self.accelerator.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(
+            network.parameters(), config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=fused
+        )
+        self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
+        self.average = {name: tensor.detach().clone() for name, tensor in self._state_dict().items()}
+        self.step = self.first_step = self.position = self.skipped = self._in_a_row = 0
+        own = run / STATE
+        if own.exists():
+            self._restore(load_state(own))
+        elif origin is not None:
+            self._restore(load_state(origin))
+            self.first_step = self.step
+        self.held_out = HeldOut(held_out, self.spec)
+
+    def train(self, minutes: float | None = None) -> Progress:
+        """Trains until the configuration's end, or for ``minutes`` of this process; saves; returns where the run is.
+
+        Raises CrnnError where the loss stays non-finite.
+        """
+        self.run.mkdir(parents=True, exist_ok=True)
+        main = self.accelerator.is_main_process
+        if main:
+            self.config.save(self.run)
+        log = _open_log(self.run / LOG, self.step) if main else None
+        board = _Board(self.run, self.step) if main else None
+        started = saved = time.monotonic()
+        progress = Progress(self.step, self.position, math.nan, 0.0, self.skipped, 0.0, 0.0, 0)
+        supply = self._supply()
+        try:
+            while not self._finished() and (minutes is None or time.monotonic() - started < minutes * 60):
+                waiting = time.monotonic()
+                batch = next(supply)
+                progress.waited += time.monotonic() - waiting
+                progress.rate = self._rate()
+                progress.loss, norm = self._one_step(batch, progress.rate)
+                progress.step, progress.position, progress.skipped = self.step, self.position, self.skipped
+                progress.images += len(batch.images) * self.accelerator.num_processes
+                progress.seconds = time.monotonic() - started
+                progress.validation = None
+                if log:
+                    ids = batch.ids.tolist()
+                    log.write(json.dumps({"step": self.step, "loss": progress.loss, "ids": [ids[0], ids[-1]]}) + "\n")
+                if self.step % self.config.validate_every == 0 or self._finished():
+                    progress.validation = self.validate()
+                if board:
+                    board.write(progress, norm)
+                self.report(progress)
+                if main and time.monotonic() - saved > self.config.save_every:
+                    self._save(log)
+                    saved = time.monotonic()
+        finally:
+            if log:
+                self._save(log)
+                log.close()
+            if board:
+                board.close()
+        return progress
+
+    def validate(self) -> Validation:
+        """Accuracy of the averaged weights on the held-out words."""
+        network = CRNN(self.spec.charset.classes, self.spec.channels).to(self.accelerator.device)
+        network.load_state_dict(self.average)
+        network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        with self.accelerator.autocast():
+            return validate(network, self.held_out, self.accelerator.device)
+
+    def _one_step(self, batch: Batch, rate: float) -> tuple[float, float]:
+        """One update; (loss, norm of the gradient). An update that is not finite is left out and counted."""
+        device = self.accelerator.device
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        images = to_input(batch.images.to(device), self.spec)
+        logp = self.network(images)
+        steps = torch.full((logp.shape[1],), logp.shape[0], dtype=torch.long)
+        loss = F.ctc_loss(logp.float(), batch.targets.to(device), steps, batch.lengths, zero_infinity=True)
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        finite = torch.isfinite(self.accelerator.reduce(loss.detach() + norm.detach(), "sum"))
+        value = float(loss.detach())
+        if finite:
+            self.optimizer.step()
+            self._in_a_row = 0
+        else:
+            self.skipped += 1
+            self._in_a_row += 1
+        self.optimizer.zero_grad()
+        self.step += 1
+        self.position += len(batch.images) * self.accelerator.num_processes
+        if finite:
+            self._follow()
+        elif self._in_a_row >= PATIENCE:
+            raise CrnnError(
+                f"the loss was not finite for {PATIENCE} steps in a row (step {self.step}): lower --rate, "
+                f"or train with --precision no; the state before them is in {self.run / STATE}"
+            )
+        return value, float(norm)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Moves the average towards the weights; early on it follows faster, as it holds little yet."""
+        keep = min(self.config.average, (1 + self.step) / (10 + self.step))
+        mine, theirs = [], []
+        for name, tensor in self._state_dict().items():
+            if tensor.dtype.is_floating_point:
+                mine.append(self.average[name])
+                theirs.append(tensor)
+            else:
+                self.average[name].copy_(tensor)
+        torch._foreach_lerp_(mine, theirs, 1 - keep)
+
+    def _rate(self) -> float:
+        """Warm-up, then constant, or a straight line to nothing over the run's last ``decay`` steps."""
+        done = self.step - self.first_step
+        if self.config.decay:
+            return self.config.rate * max(0.0, 1 - done / self.config.decay)
+        warm_up = self.config.warm_up if self.first_step == 0 else 0
+        return self.config.rate * min(1.0, (done + 1) / (warm_up + 1))
+
+    def _finished(self) -> bool:
+        if self.config.decay and self.step - self.first_step >= self.config.decay:
+            return True
+        return bool(self.config.steps) and self.step >= self.config.steps
+
+    def _supply(self) -> Iterator[Batch]:
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        return batches(
+            self.stream, self.position, self.config.batch, workers=self.config.workers, rank=rank, processes=processes
+        )
+
+    def _state_dict(self) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.accelerator.unwrap_model(self.network).state_dict()
+        return state
+
+    def _save(self, log: IO[str] | None) -> None:
+        """The whole state, then the weights, each whole or not at all. The log is on disk before the state that needs it."""
+        if log:
+            log.flush()
+        state: dict[str, Any] = {
+            "network": self._state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "step": self.step,
+            "first_step": self.first_step,
+            "position": self.position,
+            "skipped": self.skipped,
+        }
+        save_state(self.run / STATE, state)
+        save_weights(self.run / WEIGHTS, self.average, self.spec)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        try:
+            self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            for name, tensor in state["average"].items():
+                self.average[name].copy_(tensor)
+            torch.set_rng_state(state["random"])
+            self.step, self.first_step = int(state["step"]), int(state["first_step"])
+            self.position, self.skipped = int(state["position"]), int(state["skipped"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"the saved state is not one of this network: {error}") from error
+
+
+def to_input(images: Tensor, spec: ModelSpec) -> Tensor:
+    """uint8[N, height, width] -> float32[N, 1, height, width], normalised as :func:`crnn.images.normalise` does."""
+    return ((images.unsqueeze(1).float() / 255 - spec.mean) / spec.std).contiguous(memory_format=torch.channels_last)
+
+
+def precision(asked: str) -> str:
+    """The precision that ``asked`` stands for on this machine; one asked for by name that it lacks raises OptionError."""
+    if asked == "fp16" and not torch.cuda.is_available():
+        raise OptionError("precision fp16 needs a CUDA device: choose bf16 or no")
+    if asked != "auto":
+        return asked
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if getattr(torch, "npu", None) is not None:
+        return "fp16"
+    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
+
+
+def _open_log(path: Path, step: int) -> IO[str]:
+    """The step log, cut back to ``step``: lines written after the state was saved belong to steps that are run again."""
+    kept = []
+    if path.exists():
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                try:
+                    if json.loads(line)["step"] > step:
+                        break
+                except ValueError:  # the line that was being written when the process died
+                    break
+                kept.append(line)
+    path.write_text("".join(kept), encoding="utf-8")
+    return path.open("a", encoding="utf-8")
+
+
+class _Board:
+    """TensorBoard's curves."""
+
+    def __init__(self, run: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+
+    def write(self, progress: Progress, norm: float) -> None:
+        if progress.step % 20 == 0:
+            self._writer.add_scalar("train/loss", progress.loss, progress.step)
+            self._writer.add_scalar("train/gradient_norm", norm, progress.step)
+            self._writer.add_scalar("train/rate", progress.rate, progress.step)
+            self._writer.add_scalar("train/images_per_second", progress.speed, progress.step)
+            self._writer.add_scalar("train/skipped_steps", progress.skipped, progress.step)
+        if progress.validation:
+            for name, accuracy, ned in progress.validation.sets:
+                self._writer.add_scalar(f"validation/accuracy/{name}", accuracy, progress.step)
+                self._writer.add_scalar(f"validation/1-NED/{name}", ned, progress.step)
+
+    def close(self) -> None:
+        self._writer.close()

@@ -1,0 +1,67 @@
+"""Word accuracy and 1-NED on the held-out tenth of the real training words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crnn.ctc import greedy
+from crnn.evaluation.metrics import score
+from crnn.images import normalise, prepare
+from crnn.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from crnn.training.data import RealWords
+
+BATCH = 128
+
+
+class Validation(NamedTuple):
+    """``sets``: (data set, accuracy, 1-NED) for each, and for all words together under the name ``all``."""
+
+    sets: tuple[tuple[str, float, float], ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Over all held-out words."""
+        return self.sets[-1][1] if self.sets else float("nan")
+
+
+@dataclass
+class HeldOut:
+    """Held-out words, prepared once: float32[N, 1, height, width] and labels, with each set's name and size."""
+
+    images: Tensor
+    labels: list[str]
+    sets: list[tuple[str, int]]
+    spec: ModelSpec
+
+    def __init__(self, words: list[RealWords], spec: ModelSpec) -> None:
+        prepared = [prepare(each.reader.image(index), spec) for each in words for index, _ in each.held_out]
+        shape = (0, spec.height, spec.width)
+        self.images = torch.from_numpy(normalise(np.stack(prepared) if prepared else np.empty(shape, np.uint8), spec))
+        self.labels = [label for each in words for _, label in each.held_out]
+        self.sets = [(each.path.name, len(each.held_out)) for each in words]
+        self.spec = spec
+
+
+@torch.no_grad()
+def validate(network: nn.Module, held_out: HeldOut, device: torch.device) -> Validation:
+    """Reads every held-out word with ``network`` (float32[N, 1, H, W] -> log-probabilities [T, N, classes])."""
+    texts: list[str] = []
+    for start in range(0, len(held_out.labels), BATCH):
+        images = held_out.images[start : start + BATCH].to(device)
+        logp = network(images.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+        texts += greedy(logp).texts(held_out.spec.charset)
+    rows, start = [], 0
+    for name, count in [*held_out.sets, ("all", len(texts))]:
+        start = 0 if name == "all" else start
+        if count:
+            scores = score(held_out.labels[start : start + count], texts[start : start + count])
+            rows.append((name, scores.accuracy, scores.ned))
+        start += count
+    return Validation(tuple(rows))

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from crnn import ctc
+from crnn.charset import ALNUM36
+from crnn.datasets.lmdb import LmdbReader, LmdbWriter
+from crnn.engines import open_engine
+from crnn.errors import DatasetError, ModelError, OptionError
+from crnn.export.onnx import build, round_weights
+from crnn.export.parity import CheckSet, export, load_check_set, publish
+from crnn.spec import ModelSpec
+from crnn.training.folding import fold, network_of
+
+SPEC = ModelSpec(licence="for tests", lineage=("random weights",))
+
+
+def torch_output(state: dict[str, Tensor], images: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return network_of(state)(torch.from_numpy(images)).numpy()
+
+
+def changed(model: onnx.ModelProto, name: str, by: float) -> onnx.ModelProto:
+    """A copy of the model with something random, up to ``by``, added to every value of one initializer."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    (tensor,) = [each for each in copy.graph.initializer if each.name == name]
+    array = numpy_helper.to_array(tensor)
+    tensor.CopyFrom(
+        numpy_helper.from_array((array + by * np.random.default_rng(0).random(array.shape)).astype(array.dtype), name)
+    )
+    return copy
+
+
+def test_the_check_words_tell_networks_apart(weights: dict[str, Tensor], words: CheckSet) -> None:
+    """The weights of these tests read the words as many different strings, so equal strings mean something."""
+    texts = {word.text for word in ctc.decode(torch_output(weights, words.images), ALNUM36)}
+    assert len(texts) > 60
+
+
+@pytest.mark.parametrize("fp16", [False, True])
+def test_batches_agree_with_torch(weights: dict[str, Tensor], words: CheckSet, tmp_path: Path, fp16: bool) -> None:
+    report = export(weights, SPEC, tmp_path / "crnn.onnx", words, fp16=fp16)
+    engine = open_engine(tmp_path / "crnn.onnx", "onnxruntime")
+    state = round_weights(weights) if fp16 else weights
+    for size in (1, 2, 7, 64):
+        batch = words.images[:size]
+        found, expected = engine.run(batch), torch_output(state, batch)
+        assert found.shape == (26, size, 37)
+        assert found.dtype == np.float32
+        assert np.abs(found - expected).max() < 1e-4
+        assert report.differences[size] < 1e-4
+    assert engine.spec == SPEC
+    assert report.words == report.read == 70
+    assert report.size == (tmp_path / "crnn.onnx").stat().st_size
+    assert [each.name for each in tmp_path.iterdir()] == ["crnn.onnx"]
+
+
+def test_a_words_output_does_not_depend_on_its_batch(
+    weights: dict[str, Tensor], words: CheckSet, tmp_path: Path
+) -> None:
+    export(weights, SPEC, tmp_path / "crnn.onnx", words)
+    engine = open_engine(tmp_path / "crnn.onnx", "onnxruntime")
+    alone = np.concatenate([engine.run(words.images[i : i + 1]) for i in range(8)], axis=1)
+    assert np.abs(alone - engine.run(words.images)[:, :8]).max() < 1e-4
+
+
+def test_rounding_is_reported_word_by_word(weights: dict[str, Tensor], words: CheckSet, tmp_path: Path) -> None:
+    rounding = export(weights, SPEC, tmp_path / "crnn.onnx", words, fp16=True).rounding
+    assert rounding is not None
+    before, after = torch_output(weights, words.images), torch_output(round_weights(weights), words.images)
+    assert rounding.difference == pytest.approx(np.abs(before - after).max(), rel=1e-3)
+    expected = [
+        (key, label, old.text, new.text)
+        for key, label, old, new in zip(
+            words.keys, words.labels, ctc.decode(before, ALNUM36), ctc.decode(after, ALNUM36), strict=True
+        )
+        if old.text != new.text
+    ]
+    assert [(each.key, each.label, each.before, each.after) for each in rounding.changed] == expected
+    assert export(weights, SPEC, tmp_path / "crnn.onnx", words).rounding is None
+
+
+def test_graph_that_reads_other_words_is_not_written(
+    weights: dict[str, Tensor], words: CheckSet, tmp_path: Path
+) -> None:
+    out = tmp_path / "crnn.onnx"
+    out.write_bytes(b"an older file")
+    wrong = changed(build(weights, SPEC), "rnn.1.embedding.bias", 5)
+    with pytest.raises(ModelError, match=r"not written: \d+ of 70 words .* first image-\d{9}: '\w*', in torch '\w*'"):
+        publish(wrong, network_of(weights), SPEC, out, words)
+    assert out.read_bytes() == b"an older file"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_unflipped_backward_lstm_is_not_written(weights: dict[str, Tensor], words: CheckSet, tmp_path: Path) -> None:
+    wrong = build(weights, SPEC)
+    (node,) = [each for each in wrong.graph.node if each.name == "rnn.0.joined"]
+    node.input[1] = "rnn.0.bw_rnn.out"
+    with pytest.raises(ModelError, match="not written"):
+        publish(wrong, network_of(weights), SPEC, tmp_path / "crnn.onnx", words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_same_words_with_other_numbers_are_not_written(
+    weights: dict[str, Tensor], words: CheckSet, tmp_path: Path
+) -> None:
+    wrong = changed(build(weights, SPEC), "rnn.1.embedding.bias", 1e-3)
+    with pytest.raises(ModelError, match=r"not written: at batch size 1 the log-probabilities differ"):
+        publish(wrong, network_of(weights), SPEC, tmp_path / "crnn.onnx", words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_graph_that_is_not_valid_is_not_written(weights: dict[str, Tensor], words: CheckSet, tmp_path: Path) -> None:
+    wrong = build(weights, SPEC)
+    wrong.graph.node[0].input[1] = "nothing has this name"
+    with pytest.raises(ModelError, match="not a valid ONNX model"):
+        publish(wrong, network_of(weights), SPEC, tmp_path / "crnn.onnx", words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_with_another_spec_is_not_written(weights: dict[str, Tensor], words: CheckSet, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="spec in the file"):
+        publish(build(weights, ModelSpec()), network_of(weights), SPEC, tmp_path / "crnn.onnx", words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_not_a_number_is_not_written(weights: dict[str, Tensor], words: CheckSet, tmp_path: Path) -> None:
+    state = fold(weights)
+    state["rnn.1.embedding.bias"] = state["rnn.1.embedding.bias"] * float("nan")
+    with pytest.raises(ModelError, match="not written"):
+        export(state, SPEC, tmp_path / "crnn.onnx", words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_places_that_cannot_be_written(weights: dict[str, Tensor], words: CheckSet, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="no folder"):
+        export(weights, SPEC, tmp_path / "absent" / "crnn.onnx", words)
+    with pytest.raises(OptionError, match="it is a folder"):
+        export(weights, SPEC, tmp_path, words)
+
+
+def test_undecodable_pictures_are_left_out_and_counted(words_lmdb: Path, tmp_path: Path) -> None:
+    reader = LmdbReader(words_lmdb)
+    with LmdbWriter(tmp_path / "mixed") as writer:
+        writer.add(b"no picture", "first")
+        writer.add(reader.image_bytes(3), reader.label(3))
+    check = load_check_set(tmp_path / "mixed", SPEC)
+    assert (check.keys, check.labels, check.skipped) == (("image-000000002",), (reader.label(3),), 1)
+    assert check.images.shape == (1, 1, 32, 100)
+    with LmdbWriter(tmp_path / "bad") as writer:
+        writer.add(b"no picture", "first")
+    with pytest.raises(DatasetError, match="no word that can be read"):
+        load_check_set(tmp_path / "bad", SPEC)
+
+
+def test_set_smaller_than_the_largest_batch_is_repeated(
+    weights: dict[str, Tensor], words: CheckSet, tmp_path: Path
+) -> None:
+    few = CheckSet(words.images[:3], words.keys[:3], words.labels[:3])
+    report = export(weights, SPEC, tmp_path / "crnn.onnx", few)
+    assert (report.words, sorted(report.differences)) == (3, [1, 2, 7, 64])

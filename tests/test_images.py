@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crnn.errors import ImageError
+from crnn.images import decode_gray, normalise, open_gray, prepare
+from crnn.spec import ModelSpec
+
+SPEC = ModelSpec()
+RNG = np.random.default_rng(7)
+
+
+def noise(*shape: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def plain(mode: str) -> Image.Image:
+    return Image.fromarray(noise(23, 61, 3)).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("L", "PNG"), ("RGB", "PNG"), ("P", "PNG"), ("1", "PNG"), ("RGB", "JPEG"), ("CMYK", "JPEG"), ("CMYK", "TIFF"),
+     ("P", "GIF"), ("L", "BMP"), ("RGB", "WEBP"), ("L", "PPM")],
+)  # fmt: skip
+def test_plain_pictures_equal_pillows_convert_and_resize(mode: str, kind: str) -> None:
+    data = encoded(plain(mode), kind)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == mode
+        expected = np.asarray(image.convert("L").resize((100, 32), Image.Resampling.BICUBIC))
+    result = prepare(data, SPEC)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_the_spec_says_size_and_filter() -> None:
+    image = plain("L")
+    expected = np.asarray(image.resize((140, 32), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(prepare(image, ModelSpec(width=140, steps=36, resampling="bilinear")), expected)
+
+
+def test_every_way_to_give_a_picture_gives_the_same(tmp_path: Path) -> None:
+    image = plain("RGB")
+    data = encoded(image, "PNG")
+    path = tmp_path / "word.png"
+    path.write_bytes(data)
+    expected = image.convert("L").tobytes()
+    rgb = np.asarray(image)
+    with path.open("rb") as file:
+        assert open_gray(file).tobytes() == expected
+    for source in (path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), image):
+        assert open_gray(source).tobytes() == expected
+    assert open_gray(rgb, order="RGB").tobytes() == expected
+    assert open_gray(rgb[:, :, ::-1], order="BGR").tobytes() == expected
+    assert open_gray(np.asarray(image.convert("L"))).tobytes() == expected
+    assert open_gray(np.asarray(image.convert("L"))[:, :, None]).tobytes() == expected
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "La", "RGBa"])
+def test_alpha_is_laid_on_white(mode: str) -> None:
+    gray = noise(4, 6)
+    alpha = noise(4, 6)
+    alpha[0], alpha[1] = 0, 255
+    image = Image.merge("LA", (Image.fromarray(gray), Image.fromarray(alpha)))
+    image = image if mode == "LA" else image.convert("La") if mode == "La" else image.convert("RGBA").convert(mode)
+    result = np.asarray(open_gray(image))
+    assert (result[0] == 255).all()
+    if mode != "PA":  # whose palette keeps fewer grays
+        weight = alpha / 255
+        # premultiplied modes lose precision where alpha is small, but there the white outweighs the loss
+        np.testing.assert_allclose(result, gray * weight + 255 * (1 - weight), atol=2)
+
+
+def test_transparent_palette_entry_and_transparent_gray_become_white() -> None:
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 10, 10, 20, 20, 20])
+    palette.putpixel((1, 0), 1)
+    for kind in ("PNG", "GIF"):
+        assert list(decode_gray(encoded(palette, kind, transparency=0)).tobytes()) == [255, 20]
+    gray = Image.fromarray(np.array([[7, 8]], np.uint8))
+    assert list(decode_gray(encoded(gray, "PNG", transparency=7)).tobytes()) == [255, 8]
+    deep = Image.fromarray(np.array([[257 * 7, 257 * 8]], np.uint16))
+    assert list(decode_gray(encoded(deep, "PNG", transparency=257 * 7)).tobytes()) == [255, 8]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_16_bit_is_scaled_not_clipped(kind: str) -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    result = np.asarray(decode_gray(encoded(Image.fromarray(values), kind)))
+    np.testing.assert_array_equal(result, np.rint(values.astype(np.float64) / 257).astype(np.uint8))
+    np.testing.assert_array_equal(np.asarray(open_gray(values)), result)
+
+
+def test_arrays_of_other_types() -> None:
+    assert list(open_gray(np.array([[True, False]])).tobytes()) == [255, 0]
+    assert list(open_gray(np.array([[0.0, 0.5, 1.0]])).tobytes()) == [0, 128, 255]
+    rgba = np.array([[[0, 0, 0, 0], [0, 0, 255, 255]]], np.uint8)
+    assert list(open_gray(rgba, order="BGR").tobytes()) == [255, 76]  # transparent; red: 0.299 * 255
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_exif_orientation_is_undone(orientation: int, kind: str) -> None:
+    upright = np.zeros((32, 64), np.uint8)
+    upright[:16, :16] = 255  # one bright corner, in a picture that is not square
+    undo = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose,
+            6: np.rot90, 7: lambda a: np.rot90(a, 2).T, 8: lambda a: np.rot90(a, -1)}  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(undo[orientation](upright)))
+    result = np.asarray(decode_gray(encoded(stored.convert("RGB") if kind == "WEBP" else stored, kind, exif=exif)))
+    assert result.shape == upright.shape
+    np.testing.assert_allclose(result[4:28:8, 4:60:8], upright[4:28:8, 4:60:8], atol=40)  # lossy formats
+
+
+def test_the_first_frame_of_an_animation() -> None:
+    frames = [Image.new("L", (5, 4), value) for value in (50, 200, 90)]
+    for kind in ("GIF", "WEBP", "PNG", "TIFF", "MPO", "AVIF"):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+        assert abs(decode_gray(data).getpixel((2, 2)) - 50) <= 2, kind  # type: ignore[operator]
+
+
+def test_a_callers_image_is_left_alone_and_not_shared() -> None:
+    image = plain("L")
+    image.getexif()[0x0112] = 6
+    before = image.tobytes()
+    gray = open_gray(image)
+    assert gray.size == (image.height, image.width)
+    gray.paste(0, (0, 0, *gray.size))
+    assert image.tobytes() == before
+    assert prepare(image, SPEC).tobytes() == prepare(open_gray(image), SPEC).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("source", "part"),
+    [
+        (b"", "empty"),
+        (b"this is text", "not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+        (encoded(plain("RGB"), "PNG")[:200], "damaged or truncated"),
+        (encoded(plain("RGB"), "JPEG")[:300], "damaged or truncated"),
+        (io.StringIO("text"), "binary mode"),
+        ("https://example.org/word.png", "address"),
+        ("no/such.png", "cannot be opened"),
+        ("nul\0.png", "cannot be opened"),
+        (3, "give a path"),
+        (np.zeros((0, 5), np.uint8), "holds nothing"),
+        (np.zeros((4, 5, 3), np.uint8), 'order="RGB"'),
+        (np.zeros((4, 5, 2), np.uint8), "[H, W, 3]"),
+        (np.zeros((4, 5), np.complex64), "uint8"),
+        (np.full((4, 5), np.nan), "0..1"),
+        (np.full((4, 5), 200.0), "0..1"),
+        (Image.new("LAB", (3, 3)), "mode LAB"),
+        (Image.new("I", (3, 3), 70000), "0..65535"),
+    ],
+)
+def test_each_failure_is_one_clear_line(source: Any, part: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        open_gray(source)
+    assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_failures_name_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "notes.png"
+    path.write_text("hello")
+    for source in (path, path.open("rb")):
+        with pytest.raises(ImageError, match=r"notes\.png: not a picture"):
+            open_gray(source)
+    with pytest.raises(ImageError, match="folder"):
+        open_gray(tmp_path)
+    assert os.listdir(tmp_path) == ["notes.png"]
+
+
+def test_the_pixel_limit_divides_huge_from_bomb() -> None:
+    data = encoded(Image.new("1", (300, 100)), "PNG")
+    assert decode_gray(data, pixel_limit=30_000).size == (300, 100)
+    for source in (data, Image.new("1", (300, 100)), np.zeros((100, 300), np.uint8)):
+        with pytest.raises(ImageError, match="300 x 100 pixels are over the limit of 29,999"):
+            open_gray(source, pixel_limit=29_999)
+
+
+def test_normalise_follows_the_deliverables_arithmetic() -> None:
+    batch = noise(3, 32, 100)
+    result = normalise(batch, SPEC)
+    assert result.dtype == np.float32
+    assert result.shape == (3, 1, 32, 100)
+    values = batch.astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(result[:, 0], (values - np.float32(0.5)) / np.float32(0.5))
+    assert normalise(np.array([[[0, 255]]], np.uint8), SPEC).tolist() == [[[[-1.0, 1.0]]]]

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crnn.charset import ALNUM36
+from crnn.ctc import required_steps
+from crnn.datasets.lmdb import LmdbReader
+from crnn.errors import CheckpointError
+from crnn.evaluation.protocols import alnum36
+from crnn.images import normalise, prepare
+from crnn.spec import ModelSpec
+from crnn.training.folding import fold, is_folded, network_of, unfold
+from crnn.training.network import CRNN
+
+Weights = dict[str, Tensor]
+Batch = tuple[Tensor, list[list[int]]]
+
+
+SPEC = ModelSpec(width=48, steps=13)  # half as wide as usual, to be twice as quick
+
+
+@pytest.fixture(scope="module")
+def reader(data_dir: Path) -> LmdbReader:
+    return LmdbReader(data_dir / "IIIT5K_train_lmdb")
+
+
+@pytest.fixture(scope="module")
+def images(data_dir: Path, reader: LmdbReader) -> NDArray[np.float32]:
+    """2,000 real training words."""
+    more = LmdbReader(data_dir / "SVT_train_lmdb")
+    pictures = [reader.image_bytes(i) for i in range(len(reader))]
+    pictures += [more.image_bytes(i) for i in range(2000 - len(pictures))]
+    return normalise(np.stack([prepare(picture, SPEC) for picture in pictures]), SPEC)
+
+
+@pytest.fixture(scope="module")
+def batch(images: NDArray[np.float32], reader: LmdbReader) -> Batch:
+    """64 of them that fit into 13 steps, with their labels."""
+    labels = [alnum36(reader.label(i)) for i in range(200)]
+    fitting = [i for i, label in enumerate(labels) if 0 < required_steps(label) <= SPEC.steps][:64]
+    return torch.from_numpy(images[fitting]), [ALNUM36.encode(labels[i]) for i in fitting]
+
+
+@pytest.fixture(scope="module")
+def trained(batch: Batch) -> Weights:
+    """Weights as training leaves them in all that matters here: no statistic, scale or shift is trivial.
+
+    The recurrent part is scaled up, so that output and loss depend on the picture. (A few steps of training would make
+    a worse example: they end where all that is read is blank, and the loss depends on hardly anything.)
+    """
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        network = CRNN(hidden=64).train()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None  # the plain mean over batches
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.3)
+        network(batch[0])
+        for name, parameter in network.rnn.named_parameters():
+            parameter.mul_(10 if name.startswith("1.embedding") else 2)
+    return network.state_dict()
+
+
+def ctc_loss(weights: Weights, batch: Batch, *, training: bool) -> float:
+    images, labels = batch
+    targets = torch.tensor([index for label in labels for index in label])
+    lengths = torch.tensor([len(label) for label in labels])
+    with torch.no_grad():
+        log_probabilities = network_of(weights).train(training)(images)
+    return float(F.ctc_loss(log_probabilities, targets, torch.full((len(images),), SPEC.steps), lengths))
+
+
+def output(weights: Weights, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return network_of(weights)(images)
+
+
+@pytest.fixture(scope="module")
+def unfolded(trained: Weights, images: NDArray[np.float32]) -> Weights:
+    return unfold(fold(trained), np.array_split(images, 20))
+
+
+def test_folding_changes_the_layers_and_not_the_function(trained: Weights, batch: Batch) -> None:
+    folded = fold(trained)
+    assert not is_folded(trained)
+    assert is_folded(folded)
+    assert folded.keys() == CRNN(hidden=64, batch_norm=False).state_dict().keys()
+    assert (output(folded, batch[0]) - output(trained, batch[0])).abs().max() < 1e-4
+
+
+def test_folding_folded_weights_leaves_them(trained: Weights) -> None:
+    once = fold(trained)
+    assert all(torch.equal(value, once[key]) for key, value in fold(once).items())
+
+
+def test_unfolding_leaves_the_evaluated_output(trained: Weights, unfolded: Weights, batch: Batch) -> None:
+    assert unfolded.keys() == trained.keys()
+    assert (output(unfolded, batch[0]) - output(fold(trained), batch[0])).abs().max() < 1e-3
+
+
+def test_unfolding_does_not_make_the_training_loss_jump(trained: Weights, unfolded: Weights, batch: Batch) -> None:
+    before = ctc_loss(fold(trained), batch, training=False)
+    assert ctc_loss(unfolded, batch, training=True) == pytest.approx(before, rel=0.05)
+
+    # The same measure does see a jump: batch normalisation put back as a new network has it.
+    new = {**CRNN(hidden=64).state_dict(), **fold(trained)}
+    assert abs(ctc_loss(new, batch, training=True) / before - 1) > 0.2
+
+
+def test_folding_undoes_unfolding(trained: Weights, unfolded: Weights) -> None:
+    back = fold(unfolded)
+    for key, value in fold(trained).items():
+        assert torch.allclose(back[key], value, rtol=1e-5, atol=1e-6), key
+
+
+@pytest.fixture(scope="module")
+def narrow() -> NDArray[np.float32]:
+    """2,000 images that differ in brightness; 16 pixels wide, so that they are quick."""
+    generator = np.random.default_rng(0)
+    noise = generator.normal(size=(2000, 1, 32, 16)) + generator.normal(size=(2000, 1, 1, 1))
+    return noise.astype(np.float32)
+
+
+def test_statistics_are_those_of_each_convolutions_output(trained: Weights, narrow: NDArray[np.float32]) -> None:
+    unfolded = unfold(fold(trained), np.split(narrow, 10))
+    network = network_of(fold(trained))
+    with torch.no_grad():
+        x = F.max_pool2d(F.relu(network.cnn.get_submodule("conv0")(torch.from_numpy(narrow))), 2)
+        x = network.cnn.get_submodule("conv1")(x).double()
+    assert torch.allclose(unfolded["cnn.batchnorm1.running_mean"].double(), x.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert torch.allclose(unfolded["cnn.batchnorm1.running_var"].double(), x.var((0, 2, 3)), rtol=1e-4)
+
+
+def test_how_the_images_are_batched_does_not_matter(trained: Weights, narrow: NDArray[np.float32]) -> None:
+    one, other = (unfold(fold(trained), np.split(narrow, at)) for at in ([3, 500, 501, 1999], range(100, 2000, 100)))
+    for key, value in one.items():
+        assert torch.allclose(value, other[key], rtol=1e-4, atol=1e-5), key
+
+
+def test_too_few_images_and_weights_that_have_it_already_are_refused(
+    trained: Weights, images: NDArray[np.float32]
+) -> None:
+    with pytest.raises(CheckpointError, match="at least 2000 training images, and there were only 128"):
+        unfold(fold(trained), np.split(images[:128], 2))
+    with pytest.raises(CheckpointError, match="already"):
+        unfold(trained, [images])
+
+
+def test_batch_normalisation_after_some_convolutions_only_is_folded(trained: Weights, batch: Batch) -> None:
+    """The layout of the Ascend checkpoints: after convolutions 2, 4 and 6."""
+    some = {
+        key: value
+        for key, value in trained.items()
+        if not key.startswith(tuple(f"cnn.batchnorm{i}" for i in (1, 3, 5)))
+    }
+    network = CRNN(hidden=64)
+    network.load_state_dict(trained)
+    for i in (1, 3, 5):
+        network.cnn.add_module(f"batchnorm{i}", nn.Identity())
+    with torch.no_grad():
+        expected = network.eval()(batch[0])
+    assert (output(fold(some), batch[0]) - expected).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("lost", ["cnn.batchnorm3.running_mean", "cnn.conv3.weight"])
+def test_half_a_batch_normalisation_is_refused(trained: Weights, lost: str) -> None:
+    state = {key: value for key, value in trained.items() if key != lost}
+    with pytest.raises(CheckpointError, match=f"cannot fold cnn.batchnorm3: the weights have no {lost}"):
+        fold(state)
