@@ -105,6 +105,7 @@ def test_float32_is_summed_in_float64() -> None:
     np.testing.assert_array_equal(
         ctc.log_probability(logp, texts, ALNUM36), ctc.log_probability(logp.astype(np.float64), texts, ALNUM36)
     )
+    assert ctc.decode(logp, ALNUM36) == ctc.decode(logp.astype(np.float64), ALNUM36)
 
 
 # Decoding
@@ -120,11 +121,11 @@ def test_greedy_text_is_the_collapsed_best_path() -> None:
 
 def test_frames_and_scores_of_characters() -> None:
     # aa_ab_ : two runs of the same letter, two letters that touch, and a word of blanks.
-    logp = path_logp([(1, 1, 0, 1, 2, 0), (0, 0, 0, 0, 0, 0), (2, 0, 0, 0, 0, 2)], 3)
+    logp = path_logp([(1, 1, 0, 1, 2, 0), (2, 0, 0, 0, 0, 2), (0, 0, 0, 0, 0, 0)], 3)
     words = ctc.decode(logp, AB)
-    assert [word.text for word in words] == ["aab", "", "bb"]
-    assert [[c.character for c in word.characters] for word in words] == [["a", "a", "b"], [], ["b", "b"]]
-    assert [[c.frames for c in word.characters] for word in words] == [[(0, 1), (3, 3), (4, 4)], [], [(0, 0), (5, 5)]]
+    assert [word.text for word in words] == ["aab", "bb", ""]
+    assert [[c.character for c in word.characters] for word in words] == [["a", "a", "b"], ["b", "b"], []]
+    assert [[c.frames for c in word.characters] for word in words] == [[(0, 1), (3, 3), (4, 4)], [(0, 0), (5, 5)], []]
 
 
 def test_score_is_the_geometric_mean_of_the_posterior() -> None:

@@ -116,7 +116,7 @@ def test_arrays_of_other_types() -> None:
 def test_exif_orientation_is_undone(orientation: int, kind: str) -> None:
     upright = np.zeros((32, 64), np.uint8)
     upright[:16, :16] = 255  # one bright corner, in a picture that is not square
-    undo = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose,
+    undo: dict[int, Any] = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose,
             6: np.rot90, 7: lambda a: np.rot90(a, 2).T, 8: lambda a: np.rot90(a, -1)}  # fmt: skip
     exif = Image.Exif()
     exif[0x0112] = orientation

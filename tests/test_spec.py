@@ -20,6 +20,7 @@ def test_json_round_trip(spec: ModelSpec) -> None:
     text = spec.to_json()
     assert ModelSpec.from_json(text) == spec
     assert ModelSpec.from_json(text).to_json() == text
+    assert list(json.loads(text)) == sorted(json.loads(text))
     assert "\n" not in text and text.isascii()  # fits any metadata field
 
 

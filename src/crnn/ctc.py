@@ -125,6 +125,7 @@ def log_probability(logp: Scores, texts: Sequence[str], charset: Charset) -> npt
     frames, words, _ = logp.shape
     if len(texts) != words:
         raise ValueError(f"{len(texts)} texts for {words} words")
+    # Texts that are too long would come out as -inf by themselves, but at the cost of a row of states for each.
     possible = [charset.can_encode(text) and required_steps(text) <= frames for text in texts]
     lengths = np.array([len(text) if ok else 0 for text, ok in zip(texts, possible, strict=True)], np.intp)
 
@@ -133,9 +134,10 @@ def log_probability(logp: Scores, texts: Sequence[str], charset: Charset) -> npt
     states = np.zeros((words, 2 * int(lengths.max(initial=0)) + 1), np.intp)
     for row, text, length in zip(states, texts, lengths, strict=True):
         row[1 : 2 * length : 2] = charset.encode(text[:length])
-    # From one state a path stays, steps to the next, or jumps over the blank between two different characters.
+    # From one state a path stays, steps to the next, or jumps over the blank between two different characters (from
+    # blank to blank it doesn't: they are equal).
     jump = np.full(states.shape, -np.inf)
-    jump[:, 2:][(states[:, 2:] != 0) & (states[:, 2:] != states[:, :-2])] = 0.0
+    jump[:, 2:][states[:, 2:] != states[:, :-2]] = 0.0
 
     rows = np.arange(words)
     alpha = np.full((words, states.shape[1] + 2), -np.inf)  # two columns in front, for "one state back" and "two back"

@@ -1,9 +1,9 @@
 """Any picture of a word -> one gray picture -> the network's input. The only place where that happens.
 
 The gray value is ITU-R 601 luma as Pillow's ``convert("L")`` computes it,
-``(19595 R + 38470 G + 7471 B + 2**15) >> 16``, taken *before* resizing; the picture is stretched to the spec's size without keeping its aspect ratio. For 8-bit L, RGB,
-P and CMYK pictures without alpha or rotation the result is, byte for byte,
-``image.convert("L").resize((width, height), BICUBIC)``.
+``(19595 R + 38470 G + 7471 B + 2**15) >> 16``, taken *before* resizing; the picture is stretched to the spec's size
+without keeping its aspect ratio. For 8-bit L, RGB, P and CMYK pictures without alpha or rotation the result is, byte
+for byte, ``image.convert("L").resize((width, height), BICUBIC)``.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Bi
 PIXEL_LIMIT = 64_000_000
 """Largest number of pixels a picture may have unless told otherwise; more is taken for a decompression bomb."""
 
-# Formats are named so that an unlucky file cannot reach Pillow's rarer decoders (EPS would start Ghostscript). The
-# common ones come first: Pillow imports the other decoders only when it gets that far down the list. (JPEG includes MPO.)
-FORMATS = tuple("JPEG PNG BMP GIF PPM WEBP TIFF JPEG2000 AVIF DIB ICO QOI TGA PCX SGI".split())
+# Formats are named so that an unlucky file cannot reach Pillow's rarer decoders (EPS would start Ghostscript, and TGA,
+# which has no signature, would take garbage for a picture). The common ones come first: Pillow imports the other
+# decoders only when it gets that far down the list. JPEG stands for MPO too.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "DIB", "ICO", "QOI", "PCX")
 
 _ORIENTATION = 0x0112  # the EXIF tag; what undoes each of its values (1 is upright)
 _UPRIGHT = {
@@ -122,7 +123,8 @@ def _from_file(file: BinaryIO, name: str, pixel_limit: int) -> Image.Image:
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{name}: not a picture in a format we read (PNG, JPEG, WebP, TIFF, BMP, GIF, ...)") from None
+        what = "not a picture, or damaged at its start (we read PNG, JPEG, WebP, TIFF, BMP, GIF, ...)"
+        raise ImageError(f"{name}: {what}") from None
     except Image.DecompressionBombError:
         raise ImageError(
             f"{name}: more pixels than Pillow decodes; raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"

@@ -147,7 +147,7 @@ def test_errors_name_the_data_set_and_the_key(tmp_path: Path) -> None:
     entries = {
         "num-samples": b"4",
         "image-000000001": picture(),
-        "image-000000002": picture()[:40],
+        "image-000000002": picture()[:50],
         "label-000000002": b"caf\xe9",
         "label-000000003": b"x",
         "image-000000004": b"",

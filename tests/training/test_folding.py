@@ -42,40 +42,49 @@ def images(data_dir: Path, reader: LmdbReader) -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def batch(images: NDArray[np.float32], reader: LmdbReader) -> Batch:
-    """64 of them that fit into 13 steps, with their labels."""
+    """128 of them that fit into 13 steps, with their labels."""
     labels = [alnum36(reader.label(i)) for i in range(200)]
-    fitting = [i for i, label in enumerate(labels) if 0 < required_steps(label) <= SPEC.steps][:64]
+    fitting = [i for i, label in enumerate(labels) if 0 < required_steps(label) <= SPEC.steps][:128]
     return torch.from_numpy(images[fitting]), [ALNUM36.encode(labels[i]) for i in fitting]
 
 
 @pytest.fixture(scope="module")
 def trained(batch: Batch) -> Weights:
-    """Weights as training leaves them in all that matters here: no statistic, scale or shift is trivial.
-
-    The recurrent part is scaled up, so that output and loss depend on the picture. (A few steps of training would make
-    a worse example: they end where all that is read is blank, and the loss depends on hardly anything.)
+    """Weights as training leaves them in all that matters here: no statistic, scale or shift is trivial, and the loss
+    on the batch depends on what the convolutions see. For that it is enough to train the last layer.
     """
-    with torch.random.fork_rng(), torch.no_grad():
+    with torch.random.fork_rng():
         torch.manual_seed(0)
         network = CRNN(hidden=64).train()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = None  # the plain mean over batches
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.normal_(0, 0.3)
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, 0, 0.3)
         network(batch[0])
-        for name, parameter in network.rnn.named_parameters():
-            parameter.mul_(10 if name.startswith("1.embedding") else 2)
+        network.eval()
+        last = network.rnn.get_submodule("1.embedding")
+        inputs: list[Tensor] = []
+        hook = last.register_forward_pre_hook(lambda _module, arguments: inputs.append(arguments[0].detach()))
+        network(batch[0])
+        hook.remove()
+        optimiser = torch.optim.Adam(last.parameters(), lr=3e-2)
+        for _ in range(400):
+            optimiser.zero_grad()
+            ctc_loss(F.log_softmax(last(inputs[0]), 2), batch[1]).backward()
+            optimiser.step()
     return network.state_dict()
 
 
-def ctc_loss(weights: Weights, batch: Batch, *, training: bool) -> float:
-    images, labels = batch
+def ctc_loss(log_probabilities: Tensor, labels: list[list[int]]) -> Tensor:
     targets = torch.tensor([index for label in labels for index in label])
     lengths = torch.tensor([len(label) for label in labels])
+    return F.ctc_loss(log_probabilities, targets, torch.full((len(labels),), SPEC.steps), lengths)
+
+
+def loss(weights: Weights, batch: Batch, *, training: bool) -> float:
     with torch.no_grad():
-        log_probabilities = network_of(weights).train(training)(images)
-    return float(F.ctc_loss(log_probabilities, targets, torch.full((len(images),), SPEC.steps), lengths))
+        return float(ctc_loss(network_of(weights).train(training)(batch[0]), batch[1]))
 
 
 def output(weights: Weights, images: Tensor) -> Tensor:
@@ -107,12 +116,13 @@ def test_unfolding_leaves_the_evaluated_output(trained: Weights, unfolded: Weigh
 
 
 def test_unfolding_does_not_make_the_training_loss_jump(trained: Weights, unfolded: Weights, batch: Batch) -> None:
-    before = ctc_loss(fold(trained), batch, training=False)
-    assert ctc_loss(unfolded, batch, training=True) == pytest.approx(before, rel=0.05)
+    before = loss(fold(trained), batch, training=False)
+    assert before < 3  # something was learnt: a network that reads nothing has about 3.7
+    assert loss(unfolded, batch, training=True) == pytest.approx(before, rel=0.06)
 
     # The same measure does see a jump: batch normalisation put back as a new network has it.
     new = {**CRNN(hidden=64).state_dict(), **fold(trained)}
-    assert abs(ctc_loss(new, batch, training=True) / before - 1) > 0.2
+    assert loss(new, batch, training=True) > 1.3 * before
 
 
 def test_folding_undoes_unfolding(trained: Weights, unfolded: Weights) -> None:
@@ -123,9 +133,9 @@ def test_folding_undoes_unfolding(trained: Weights, unfolded: Weights) -> None:
 
 @pytest.fixture(scope="module")
 def narrow() -> NDArray[np.float32]:
-    """2,000 images that differ in brightness; 16 pixels wide, so that they are quick."""
+    """2,000 images that differ in brightness; 8 pixels wide, so that they are quick."""
     generator = np.random.default_rng(0)
-    noise = generator.normal(size=(2000, 1, 32, 16)) + generator.normal(size=(2000, 1, 1, 1))
+    noise = generator.normal(size=(2000, 1, 32, 8)) + generator.normal(size=(2000, 1, 1, 1))
     return noise.astype(np.float32)
 
 

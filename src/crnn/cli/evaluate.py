@@ -77,14 +77,15 @@ def _progress(console: Console) -> Any:
 
 
 def _show(console: Console, report: dict[str, Any], device: str) -> None:
+    from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     engine = report["engine"]
-    table = Table(title=escape(f"{Path(report['model']['path']).name} ({report['protocol']})"))
+    table = Table(box=box.SIMPLE_HEAD, title=escape(f"{Path(report['model']['path']).name} ({report['protocol']})"))
     table.add_column("data set", overflow="fold")
-    for heading in ("accuracy", "95 % interval", "1-NED", "CER", "used", "skipped", "words/s"):
-        table.add_column(heading, justify="right")
+    for heading in ("accuracy", "95 %", "1-NED", "CER", "used", "words/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for data in report["datasets"]:
         low, high = data["interval"]
         table.add_row(
@@ -94,7 +95,6 @@ def _show(console: Console, report: dict[str, Any], device: str) -> None:
             f"{data['ned']:.4f}",
             f"{data['cer']:.2%}",
             f"{data['used']}/{data['total']}",
-            str(len(data["skipped"])),
             f"{data['words_per_second']:,.0f}",
         )
     console.print(table)

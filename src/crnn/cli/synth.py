@@ -20,14 +20,20 @@ def synth(
     count: Annotated[int, typer.Option(help="How many words.", min=1)] = 1000,
     fonts: Annotated[
         list[str] | None,
-        typer.Option(help="Folder of fonts, font file or font list (.tsv), as PLACE or PLACE:SHARE; the system's otherwise."),
+        typer.Option(
+            help="Folder of fonts, font file or font list (.tsv), as PLACE or PLACE:SHARE; the system's otherwise."
+        ),
     ] = None,
-    words: Annotated[Path | None, typer.Option(help="Word list, one a line; English words by frequency otherwise.")] = None,
+    words: Annotated[
+        Path | None, typer.Option(help="Word list, one a line; English words by frequency otherwise.")
+    ] = None,
     backgrounds: Annotated[Path | None, typer.Option(help="LMDB of word-free photographs to draw words on.")] = None,
     seed: Annotated[int, typer.Option(help="Word n is a function of the seed and n alone.", min=0)] = 0,
     start: Annotated[int, typer.Option(help="First n.", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="Processes; their number changes nothing but the time.", min=1)] = 1,
-    sheet: Annotated[Path | None, typer.Option(help="Also a picture of the first 200 words as the network sees them.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also a picture of the first 200 words as the network sees them.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Draws labelled words: text, fonts, layout, colours and camera as on signs and products."""
@@ -37,13 +43,13 @@ def synth(
     from rich.progress import Progress
 
     from crnn.datasets.lmdb import LmdbWriter
-    from crnn.synthesis.stream import draw
+    from crnn.synthesis.stream import StoredWord, contact_sheet, draw
     from crnn.training.sources import word_generator
 
     places = tuple(fonts) if fonts else system_fonts()
     generator = word_generator(places, str(words or ""), str(backgrounds or ""), seed)
     began = time.perf_counter()
-    first = []
+    first: list[StoredWord] = []
     with LmdbWriter(out, overwrite=overwrite) as writer, Progress(transient=True) as progress:
         task = progress.add_task("words", total=count)
         for word in draw(generator, start, count, workers):
@@ -53,8 +59,6 @@ def synth(
             progress.advance(task)
     seconds = time.perf_counter() - began
     if sheet is not None:
-        from crnn.synthesis.stream import contact_sheet
-
         contact_sheet(first).save(sheet)
     Console().print(f"{out}: {count} words, {count / seconds:.0f} words/s", highlight=False, soft_wrap=True)
 

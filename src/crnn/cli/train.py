@@ -34,9 +34,13 @@ def train(
     init: Annotated[
         Path | None, typer.Option(help="Weights to begin with: .safetensors, a run, or an .onnx of `crnn export`.")
     ] = None,
-    decay: Annotated[int | None, typer.Option(help="End the run by letting the rate fall to 0 over so many steps.")] = None,
+    decay: Annotated[
+        int | None, typer.Option(help="End the run by letting the rate fall to 0 over so many steps.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="End after so many steps in all.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; the run can be gone on with.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after so many minutes; the run can be gone on with.")
+    ] = None,
     batch: Annotated[int | None, typer.Option(help="Samples a step and process.")] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate after warm-up.")] = None,
     warm_up: Annotated[int | None, typer.Option(help="Steps of warm-up.")] = None,
@@ -98,12 +102,13 @@ def train(
         f"trained by crnn train on {', '.join(Path(path).name for path, _ in config.train) or 'no real words'}"
         + (" and synthetic words" if config.fonts else ""),
     )
-    # A run ended by its job scheduler saves its state as one ended by Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _Screen(console, config.steps) as screen:
         trainer = Trainer(
             run, config, stream, real, origin=origin, weights=weights, report=screen.show, lineage=lineage
         )
+        # Ctrl-C and a job scheduler's SIGTERM end the run after the step under way, with its state saved.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: trainer.stop())
         end = trainer.train(minutes)
     console.print(
         f"step {end.step}, {end.position} samples in all; {end.images} in this go at {end.speed:.1f} images/s, "
@@ -122,7 +127,7 @@ def _continued(config: Any, given: dict[str, Any], run: Path) -> Any:
     if changed:
         names = ", ".join("--" + name.replace("_", "-") for name in changed)
         raise OptionError(
-            f"{run} was begun with another {names}: leave it out to go on, or branch off with `crnn train NEW --from {run}`"
+            f"{run} was begun with another {names}: leave it out to go on, or branch off: crnn train NEW --from {run}"
         )
     return replace(config, **{name: value for name, value in given.items() if name in free})
 

@@ -152,15 +152,9 @@ def publish(
             words=len(texts),
             skipped=check.skipped,
             read=sum(map(bool, texts)),
-            differences={size: _difference(engine, reference, check.images, size) for size in BATCHES},
+            differences=_require_same_numbers(engine, reference, check.images),
             rounding=unrounded and _rounding(_run_all(unrounded, check.images), expected, spec, check),
         )
-        for size, difference in report.differences.items():
-            if not difference <= TOLERANCE:  # also refuses NaN
-                raise ModelError(
-                    f"not written: at batch size {size} the log-probabilities differ from torch's by {difference:.2g}"
-                    f" (at most {TOLERANCE:g})"
-                )
         os.replace(temporary, out)
     except OSError as error:
         raise OptionError(f"cannot write {out}: {error.strerror or error}") from error
@@ -197,13 +191,18 @@ def _require_same_words(texts: Sequence[str], expected: Sequence[str], check: Ch
         )
 
 
-def _difference(engine: Engine, reference: CRNN, images: NDArray[np.float32], size: int) -> float:
-    """Largest absolute difference over one batch of the first ``size`` images."""
-    batch = images[np.arange(size) % len(images)]
-    found, expected = _run(engine, batch), _run(reference, batch)
-    if found.shape != expected.shape:
-        raise ModelError(f"not written: a batch of {size} gives shape {found.shape}, in torch {expected.shape}")
-    return float(np.abs(found - expected).max())
+def _require_same_numbers(engine: Engine, reference: CRNN, images: NDArray[np.float32]) -> dict[int, float]:
+    """Batch size -> largest absolute difference over a batch of the first so many images."""
+    differences = {}
+    for size in BATCHES:
+        batch = images[np.arange(size) % len(images)]
+        difference = differences[size] = float(np.abs(_run(engine, batch) - _run(reference, batch)).max())
+        if not difference <= TOLERANCE:  # NaN is refused too
+            raise ModelError(
+                f"not written: at batch size {size} the log-probabilities differ from torch's by {difference:.2g}"
+                f" (at most {TOLERANCE:g})"
+            )
+    return differences
 
 
 def _rounding(before: NDArray[np.float32], after: NDArray[np.float32], spec: ModelSpec, check: CheckSet) -> Rounding:

@@ -1,4 +1,4 @@
-"""What ink and ground look like: gray levels, fills, outlines, shadows, extrusion, dots, textures, photographs, light."""
+"""What ink and ground look like: gray levels, fills, outlines, shadows, extrusion, dots, photographs, light."""
 
 from __future__ import annotations
 
@@ -74,9 +74,7 @@ def _levels(dice: Random) -> tuple[float, float, float]:
     return (light, dark, contrast) if dice.random() < 0.5 else (dark, light, contrast)
 
 
-def _ground(
-    shape: tuple[int, int], level: float, contrast: float, dice: Random, photograph: Photograph | None
-) -> Gray:
+def _ground(shape: tuple[int, int], level: float, contrast: float, dice: Random, photograph: Photograph | None) -> Gray:
     kind = dice.random()
     if kind < 0.42:
         return np.full(shape, level, np.float32)
@@ -134,7 +132,9 @@ def _grown(mask: Mask, radius: float) -> Mask:
 
 def _offset(em: float, dice: Random, least: float, most: float) -> tuple[float, float]:
     reach = dice.uniform(least, most) * em
-    return dice.choice((-1, 1, 1)) * reach * dice.uniform(0.3, 1), dice.choice((-1, 1, 1, 1)) * reach * dice.uniform(0.3, 1)
+    return dice.choice((-1, 1, 1)) * reach * dice.uniform(0.3, 1), dice.choice((-1, 1, 1, 1)) * reach * dice.uniform(
+        0.3, 1
+    )
 
 
 def _shadow(picture: Gray, mask: Mask, ground: float, em: float, dice: Random) -> None:
@@ -173,7 +173,8 @@ def _worn(mask: Mask, dice: Random) -> Mask:
     """Ink with holes and thin places, as print on a rough ground."""
     holes = field(mask.shape, dice, dice.uniform(1.0, 2.5))
     kept = np.clip((holes + np.float32(dice.uniform(0.6, 1.3))) * np.float32(2.5), 0.25, 1)
-    return (mask * kept).astype(np.uint8)
+    worn: Mask = (mask * kept).astype(np.uint8)
+    return worn
 
 
 def _emboss(picture: Gray, mask: Mask, ground: float, em: float, dice: Random) -> None:
@@ -200,8 +201,12 @@ def _light(picture: Gray, dice: Random) -> None:
         picture *= ramp(shape, dice.uniform(0.55, 1.0), dice.uniform(0.8, 1.25), dice)
         return
     height, width = shape
-    x = (np.arange(width, dtype=np.float32) - np.float32(dice.uniform(0, width))) / np.float32(height * dice.uniform(0.6, 2.5))
-    y = (np.arange(height, dtype=np.float32) - np.float32(dice.uniform(0, height))) / np.float32(height * dice.uniform(0.5, 1.5))
+    x = (np.arange(width, dtype=np.float32) - np.float32(dice.uniform(0, width))) / np.float32(
+        height * dice.uniform(0.6, 2.5)
+    )
+    y = (np.arange(height, dtype=np.float32) - np.float32(dice.uniform(0, height))) / np.float32(
+        height * dice.uniform(0.5, 1.5)
+    )
     picture += np.float32(dice.uniform(-70, 110)) * np.exp(-x * x) * np.exp(-y * y)[:, None]
 
 
@@ -215,7 +220,9 @@ def warped(masks: list[Mask], dice: Random) -> list[Mask]:
         reach_x, reach_y = 0.10 * min(width, 2 * height), 0.14 * height
         corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
         moves = [[dice.uniform(-reach_x, 0.3 * reach_x), dice.uniform(-0.3 * reach_y, reach_y)] for _ in range(4)]
-        inward = np.array([[-1, 1], [1, 1], [1, -1], [-1, -1]], np.float32)  # mostly into the crop, so that no letter is lost
+        inward = np.array(
+            [[-1, 1], [1, 1], [1, -1], [-1, -1]], np.float32
+        )  # mostly into the crop, so that no letter is lost
         matrix = cv2.getPerspectiveTransform(corners, corners + np.array(moves, np.float32) * inward)
         return [cv2.warpPerspective(mask, matrix, (width, height)) for mask in masks]  # type: ignore[misc]
     reach = np.float32(dice.uniform(0.01, 0.03) * height)
@@ -239,7 +246,6 @@ def dotted(mask: Mask, dice: Random) -> Mask:
         lamp[: cell - 1, : cell - 1] = 255
     dots = np.kron(lit.astype(np.uint8), lamp)[:height, :width]
     return np.ascontiguousarray(dots) if np.count_nonzero(lit) > 3 else mask
-
 
 
 def visibility(mask: Mask, picture: NDArray[np.uint8]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -47,7 +46,9 @@ class Corpus:
         from wordfreq import get_frequency_dict
 
         frequencies = get_frequency_dict("en", wordlist="large")
-        return cls({w: f for w, f in frequencies.items() if w.isascii() and alnum36(w) and len(w) <= LONGEST_LABEL}, steps)
+        return cls(
+            {w: f for w, f in frequencies.items() if w.isascii() and alnum36(w) and len(w) <= LONGEST_LABEL}, steps
+        )
 
     @classmethod
     def from_file(cls, path: Path, steps: int = 26) -> Corpus:
@@ -63,7 +64,9 @@ class Corpus:
                 if alnum36(word):
                     words[word.strip()] = float(frequency or 1)
             except ValueError:
-                raise DatasetError(f"{path}:{number}: {frequency!r} is no number; write WORD or WORD<tab>FREQUENCY") from None
+                raise DatasetError(
+                    f"{path}:{number}: {frequency!r} is no number; write WORD or WORD<tab>FREQUENCY"
+                ) from None
         return cls(words, steps)
 
     def __len__(self) -> int:
@@ -135,13 +138,21 @@ def _number(dice: Random) -> str:
     if form < 0.5:
         return "".join(dice.choices(DIGITS, k=dice.choice((1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 6))))
     if form < 0.62:
-        return dice.choice("$£€$") + f"{dice.randrange(1000)}" + dice.choice(("", f".{dice.randrange(100):02}", ".99", ".-"))
+        return (
+            dice.choice("$£€$")
+            + f"{dice.randrange(1000)}"
+            + dice.choice(("", f".{dice.randrange(100):02}", ".99", ".-"))
+        )
     if form < 0.70:
-        return f"{dice.randrange(100):02}{dice.choice('./-')}{dice.randrange(13):02}{dice.choice('./-')}{dice.randrange(100):02}"
+        dot = dice.choice("./-")
+        return f"{dice.randrange(100):02}{dot}{dice.randrange(13):02}{dot}{dice.randrange(100):02}"
     if form < 0.76:
-        return f"{dice.randrange(24)}{dice.choice(':.')}{dice.randrange(60):02}" + dice.choice(("", "", "am", "pm", "PM"))
+        return f"{dice.randrange(24)}{dice.choice(':.')}{dice.randrange(60):02}" + dice.choice(
+            ("", "", "am", "pm", "PM")
+        )
     if form < 0.82:
-        return f"{dice.randrange(1, 100)}{dice.choice(('%', '%', 'th', 'st', 'nd', 'KM', 'km', 'ml', 'g', 'kg', 'm', 'D', 'x'))}"
+        unit = dice.choice(("%", "%", "th", "st", "nd", "KM", "km", "ml", "g", "kg", "m", "D", "x"))
+        return f"{dice.randrange(1, 100)}{unit}"
     if form < 0.88:
         return f"{dice.randrange(1, 1000)},{dice.randrange(1000):03}"
     if form < 0.94:
@@ -168,7 +179,7 @@ def _web(a: str, b: str, dice: Random) -> str:
 
 
 def _punctuated(text: str, dice: Random, share: float) -> str:
-    """Signs that are seen but not labelled. Quotation marks and stops are what a network most often reads as letters."""
+    """Signs that are seen but not labelled: what an untaught network reads as letters."""
     if dice.random() >= share:
         return text
     form = dice.random()
@@ -182,5 +193,3 @@ def _punctuated(text: str, dice: Random, share: float) -> str:
         at = dice.randrange(1, len(text))
         return text[:at] + dice.choice("-'./&") + text[at:]
     return text + dice.choice("®™.")
-
-

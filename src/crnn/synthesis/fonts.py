@@ -29,6 +29,7 @@ class Face:
 
     @cached_property
     def font(self) -> hb.Font:
+        """The opened font."""
         return hb.Font(hb.Face(_blob(self.path)))
 
     @cached_property
@@ -61,6 +62,7 @@ class FontPool:
         self._sums = list(accumulate(weights))
 
     def sample(self, dice: Random) -> Face:
+        """A face, by the shares of sources and families."""
         return self.faces[min(bisect(self._sums, dice.random() * self._sums[-1]), len(self.faces) - 1)]
 
 
@@ -107,7 +109,9 @@ def _files(place: Path) -> list[Path]:
         rows = list(csv.DictReader(lines, delimiter="\t"))
     column = next((name for name in ("path", "installed_path") if rows and name in rows[0]), None)
     if column is None:
-        raise DatasetError(f"{place} has no column 'path' or 'installed_path': a font list is tab-separated, with a header")
+        raise DatasetError(
+            f"{place} has no column 'path' or 'installed_path': a font list is tab-separated, with a header"
+        )
     return [Path(row[column]) for row in rows]
 
 

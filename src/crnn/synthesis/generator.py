@@ -20,12 +20,12 @@ from crnn.synthesis.layout import Line, Shape, lay_out, rasterize, sample_shape
 
 TRIES = 8
 SPREAD = 7.0  # least standard deviation of a picture, in gray levels
-VISIBLE = 0.5  # least correlation of a word's ink with its picture; below it, a person begins to guess
+VISIBLE = 0.5  # least correlation of ink and picture; below it one begins to guess
 WIDEST = 360  # pixels; a longer word is drawn smaller
 
 
 class SyntheticWord(NamedTuple):
-    """``image``: uint8[height, width], gray. ``label``: what the protocol reads; ``drawn``: with case and punctuation."""
+    """``image``: uint8[height, width], gray; ``label``: after the protocol; ``drawn``: with case and punctuation."""
 
     image: NDArray[np.uint8]
     label: str
@@ -33,7 +33,7 @@ class SyntheticWord(NamedTuple):
 
 
 class WordGenerator:
-    """Synthetic words. ``word(n)`` depends on the seed, the corpus, the fonts and n alone, never on what was drawn before."""
+    """Synthetic words. ``word(n)`` depends on seed, corpus, fonts and n alone, never on what was drawn before."""
 
     def __init__(self, corpus: Corpus, fonts: FontPool, seed: int = 0, photograph: Photograph | None = None) -> None:
         self.corpus, self.fonts, self.seed, self.photograph = corpus, fonts, seed, photograph
@@ -43,7 +43,7 @@ class WordGenerator:
         dice = Random((self.seed << 64) + n)
         while True:
             text = self.corpus.sample(dice)
-            # The text is kept while a font that has its characters is looked for; an unusual sign must not be drawn less.
+            # The text is kept while a font that has its characters is looked for, or unusual signs would be rarer.
             for _ in range(TRIES):
                 line = lay_out(text, self.fonts.sample(dice), sample_shape(dice), dice)
                 if line is not None and 0.25 < line.width / line.height < 14:
@@ -57,7 +57,7 @@ class WordGenerator:
         clutter = others[0] if others else None
         if mask.max() < 128:
             return None
-        if dice.random() < 0.08 and mask.shape[0] >= 36 and line.height < 1.0:  # small or arched letters would be lost
+        if dice.random() < 0.08 and mask.shape[0] >= 36 and line.height < 1.0:  # smaller ones drown
             mask = dotted(mask, dice)
         for _ in range(3):
             picture, contrast = paint(mask, clutter, dice, self.photograph)
@@ -67,7 +67,7 @@ class WordGenerator:
         return None
 
     def _ink(self, line: Line, dice: Random) -> tuple[Mask, Mask | None]:
-        """The word's ink in its crop, and that of its neighbours. Crops are tight, loose, or cut into the word a little."""
+        """The word's ink in its crop, and that of its neighbours. Crops are tight, loose, or cut a little."""
         height = 15.0 * (58 / 15) ** dice.random()  # of the ink, in pixels: 15 to 58, small ones as often as large ones
         scale = min(height / line.height, WIDEST / line.width)
         loose = 0.22 if dice.random() < 0.15 else 0.07
@@ -92,7 +92,7 @@ class WordGenerator:
         margins: tuple[float, float, float, float],
         dice: Random,
     ) -> Mask:
-        """Ink of words above, below and beside, cut off by the crop: never a whole letter, which would have to be labelled."""
+        """Ink of words above, below and beside, cut off by the crop: never a whole letter, or it would need a label."""
         left, right, top, bottom = margins
         ink = np.zeros((size[1], size[0]), np.uint8)
         height = line.height * scale
@@ -108,10 +108,7 @@ class WordGenerator:
             if side < 2:  # above, below: at most a fifth of the line shows
                 shows = min(0.2 * height, (top, bottom)[side] + dice.uniform(0.0, 0.07) * height)
                 x = origin[0] + dice.uniform(-1.0, 0.6) * other.width * scale
-                if side == 0:
-                    y = shows + other.box[1] * scale
-                else:
-                    y = size[1] - shows + other.box[3] * scale
+                y = shows + other.box[1] * scale if side == 0 else size[1] - shows + other.box[3] * scale
             else:  # beside: a strip of the nearest letter
                 shows = min(0.12 * height, max(0.0, (left, right)[side - 2]) * dice.uniform(0.3, 0.9))
                 y = origin[1]
@@ -130,6 +127,7 @@ class Photographs:
         self._decoded: dict[int, NDArray[np.uint8]] = {}
 
     def __call__(self, dice: Random, height: int, width: int) -> NDArray[np.uint8] | None:
+        """A crop of ``height`` x ``width`` pixels, uint8; None where the drawn picture cannot be decoded."""
         index = dice.randrange(len(self._reader))
         picture = self._decoded.get(index)
         if picture is None:

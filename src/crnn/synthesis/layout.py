@@ -36,7 +36,7 @@ class Shape:
 
 
 def sample_shape(dice: Random) -> Shape:
-    """Half of all words are plain; the rest are spaced, arched, wavy, stretched, slanted, turned, or several of these."""
+    """Half of all words are plain; the rest spaced, arched, wavy, stretched, slanted, turned, or several of these."""
     arch = wave = shear = rotation = slant = jitter = 0.0
     form = dice.random()
     if form < 0.12:
@@ -61,7 +61,9 @@ def sample_shape(dice: Random) -> Shape:
     elif spacing < 0.27:
         tracking = dice.uniform(-0.05, 0.0)
     stretch = 1.0 if dice.random() < 0.6 else dice.uniform(0.65, 1.5)
-    return Shape(tracking, arch, wave, dice.uniform(0, 2 * pi), dice.uniform(0.4, 1.3), stretch, slant, shear, rotation, jitter)
+    return Shape(
+        tracking, arch, wave, dice.uniform(0, 2 * pi), dice.uniform(0.4, 1.3), stretch, slant, shear, rotation, jitter
+    )
 
 
 Placement = tuple[int, float, float, float, float, float, float]  # glyph, then the affine xx, yx, xy, yy, dx, dy in em
@@ -78,10 +80,12 @@ class Line:
 
     @property
     def width(self) -> float:
+        """In em."""
         return self.box[2] - self.box[0]
 
     @property
     def height(self) -> float:
+        """In em."""
         return self.box[3] - self.box[1]
 
 

@@ -66,7 +66,7 @@ def _drawn(generator: WordGenerator, numbers: range) -> list[StoredWord]:
 
 
 def contact_sheet(words: list[StoredWord], columns: int = 8, scale: int = 2) -> Image.Image:
-    """The words as the network sees them (stretched to its input size, enlarged ``scale`` times), each above its label."""
+    """The words as the network sees them (stretched to its input size, then ``scale`` times larger), with labels."""
     spec = ModelSpec()
     width, height, caption = spec.width * scale + 6, spec.height * scale + 16, 12
     rows = -(-len(words) // columns)

@@ -68,7 +68,7 @@ def _framed(image: Gray, dice: Random) -> Gray:
 
 
 def _arched(image: Gray, dice: Random) -> Gray:
-    """The baseline bent into an arc of parabola: columns shifted, the letters a little turned by the shear between them."""
+    """The baseline bent into a parabola: columns shifted up and down."""
     height, width = image.shape
     reach = int(height * dice.uniform(0.12, 0.5)) + 1
     image = cv2.copyMakeBorder(image, reach // 2, reach - reach // 2, 0, 0, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
@@ -85,7 +85,9 @@ def _rippled(image: Gray, dice: Random) -> Gray:
     reach = np.float32(dice.uniform(0.01, 0.05) * height)
     grain = height * dice.uniform(0.3, 0.8)
     pull = np.float32(dice.uniform(0, 0.12) * height)
-    phase = np.linspace(0, 2 * pi * dice.uniform(0.3, 1.2), width, dtype=np.float32) + np.float32(dice.uniform(0, 2 * pi))
+    phase = np.linspace(0, 2 * pi * dice.uniform(0.3, 1.2), width, dtype=np.float32) + np.float32(
+        dice.uniform(0, 2 * pi)
+    )
     x = np.arange(width, dtype=np.float32) + pull * np.sin(phase) + field((height, width), dice, grain) * reach
     y = np.arange(height, dtype=np.float32)[:, None] + field((height, width), dice, grain) * reach
     return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[return-value]

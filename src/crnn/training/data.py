@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +36,7 @@ HELD_OUT = 10  # every tenth word of a real training set is for validation: 0, 1
 class RealWords:
     """The words of one labelled data set that a network of ``spec`` can learn, split into training and held-out words.
 
-    Pictures are decoded once a process and kept gray (a few kilobytes each). Raises DatasetError where nothing usable is
-    left.
+    Pictures are decoded once a process and kept gray (a few kilobytes each). Raises DatasetError where none is left.
     """
 
     def __init__(self, path: Path, spec: ModelSpec) -> None:
@@ -69,7 +69,7 @@ class RealWords:
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` uint8[N, height, width]; ``targets`` int64, all labels joined; ``lengths`` int64[N]; ``ids`` int64[N]."""
+    """``images`` uint8[N, height, width]; ``targets`` int64, the labels joined; ``lengths``, ``ids`` int64[N]."""
 
     images: Tensor
     targets: Tensor
@@ -145,7 +145,7 @@ def batches(
     loader = DataLoader(
         dataset,
         batch_size=None,
-        sampler=_Steps(),  # type: ignore[arg-type]
+        sampler=_Steps(),
         num_workers=workers,
         prefetch_factor=6 if workers else None,
         worker_init_fn=_quiet,
@@ -154,13 +154,17 @@ def batches(
     return iter(loader)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
 def _quiet(_: int) -> None:
-    """A worker draws words on one thread; the others belong to the network."""
+    """A worker draws words on one thread, as the others belong to the network, and leaves signals to its parent."""
+    import signal
+
     import cv2
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""The network of Shi, Bai and Yao, "An End-to-End Trainable Neural Network for Image-based Sequence Recognition" (2015).
+"""The network of "An End-to-End Trainable Neural Network for Image-based Sequence Recognition" (Shi, Bai, Yao 2015).
 
 Seven convolutions turn a 32-pixel-high gray picture into one row of 512-channel columns; two bidirectional LSTM layers
 read the columns; a linear layer scores every class at every column (time step).
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # Table 1 of the paper, from the input up: output channels, kernel size, padding, and the max pooling that follows as
-# (kernel, stride, padding). The pools at stride (2, 1) halve the height alone, so that narrow letters keep their columns.
+# (kernel, stride, padding). Pools at stride (2, 1) halve the height alone, so that narrow letters keep their columns.
 _HALVE = (2, 2, 0)
 _HALVE_HEIGHT = (2, (2, 1), (0, 1))
 LAYERS = (
@@ -28,8 +28,8 @@ LAYERS = (
 class BidirectionalLSTM(nn.Module):
     """Two independent LSTMs, one reading the columns backwards, and a linear layer over their joined outputs.
 
-    They are two modules, not one bidirectional ``nn.LSTM``, because that is the form the exported graph has and the form
-    of the Ascend checkpoints (``fw_rnn``, ``bw_rnn``).
+    They are two modules, not one bidirectional ``nn.LSTM``, as in the exported graph and in the Ascend checkpoints
+    (``fw_rnn``, ``bw_rnn``).
     """
 
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
@@ -49,9 +49,9 @@ class BidirectionalLSTM(nn.Module):
 class CRNN(nn.Module):
     """The paper's network; input 32 pixels high, ``width // 4 + 1`` time steps.
 
-    ``batch_norm`` adds batch normalisation after every convolution but the first (after the first it doubles the cost of
-    a step and gains nothing). It exists for training alone: :func:`crnn.training.folding.fold` writes it into the
-    convolutions, and what is exported has the paper's layers and nothing else.
+    ``batch_norm`` adds batch normalisation after every convolution but the first, where it would halve the speed. It
+    exists for training alone: :func:`crnn.training.folding.fold` writes it into the convolutions, and what is exported
+    has the paper's layers and nothing else.
     """
 
     def __init__(self, classes: int = 37, channels: int = 1, hidden: int = 256, batch_norm: bool = True) -> None:

@@ -29,7 +29,7 @@ PATIENCE = 30  # steps in a row whose loss or gradient is not finite, after whic
 
 @dataclass
 class Progress:
-    """Where a run is. ``waited`` and ``seconds`` count this process's time, of which ``waited`` was spent without data."""
+    """Where a run is. Of this process's ``seconds``, ``waited`` were spent without data."""
 
     step: int
     position: int
@@ -85,6 +85,7 @@ class Trainer:
         self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.average = {name: tensor.detach().clone() for name, tensor in self._state_dict().items()}
         self.step = self.first_step = self.position = self.skipped = self._in_a_row = 0
+        self._stopped = False
         own = run / STATE
         if own.exists():
             self._restore(load_state(own))
@@ -108,7 +109,8 @@ class Trainer:
         progress = Progress(self.step, self.position, math.nan, 0.0, self.skipped, 0.0, 0.0, 0)
         supply = self._supply()
         try:
-            while not self._finished() and (minutes is None or time.monotonic() - started < minutes * 60):
+            end = math.inf if minutes is None else started + minutes * 60
+            while not (self._finished() or self._stopped or time.monotonic() >= end):
                 waiting = time.monotonic()
                 batch = next(supply)
                 progress.waited += time.monotonic() - waiting
@@ -136,6 +138,10 @@ class Trainer:
             if board:
                 board.close()
         return progress
+
+    def stop(self) -> None:
+        """Makes :meth:`train` save and return after the step under way. May be called from a signal handler."""
+        self._stopped = True
 
     def validate(self) -> Validation:
         """Accuracy of the averaged weights on the held-out words."""
@@ -214,7 +220,7 @@ class Trainer:
         return state
 
     def _save(self, log: IO[str] | None) -> None:
-        """The whole state, then the weights, each whole or not at all. The log is on disk before the state that needs it."""
+        """The log, the whole state, then the weights, each whole or not at all."""
         if log:
             log.flush()
         state: dict[str, Any] = {
@@ -249,7 +255,7 @@ def to_input(images: Tensor, spec: ModelSpec) -> Tensor:
 
 
 def precision(asked: str) -> str:
-    """The precision that ``asked`` stands for on this machine; one asked for by name that it lacks raises OptionError."""
+    """The precision that ``asked`` stands for on this machine; one that it lacks raises OptionError."""
     if asked == "fp16" and not torch.cuda.is_available():
         raise OptionError("precision fp16 needs a CUDA device: choose bf16 or no")
     if asked != "auto":
@@ -262,7 +268,7 @@ def precision(asked: str) -> str:
 
 
 def _open_log(path: Path, step: int) -> IO[str]:
-    """The step log, cut back to ``step``: lines written after the state was saved belong to steps that are run again."""
+    """The step log, cut back to ``step``: what was written after the state was saved is run again."""
     kept = []
     if path.exists():
         with path.open(encoding="utf-8") as lines:
@@ -274,7 +280,7 @@ def _open_log(path: Path, step: int) -> IO[str]:
                     break
                 kept.append(line)
     path.write_text("".join(kept), encoding="utf-8")
-    return path.open("a", encoding="utf-8")
+    return path.open("a", encoding="utf-8", buffering=1)  # a line a step, whatever ends the process
 
 
 class _Board:

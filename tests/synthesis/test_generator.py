@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from typer.testing import CliRunner
+
+from crnn.cli import app
+from crnn.datasets.lmdb import LmdbReader
+from crnn.evaluation.protocols import alnum36
+from crnn.synthesis.corpus import Corpus, Text
+from crnn.synthesis.fonts import open_fonts
+from crnn.synthesis.generator import Photographs, WordGenerator
+from crnn.synthesis.layout import Shape, lay_out
+from crnn.synthesis.stream import draw
+
+
+def test_word_n_does_not_depend_on_what_was_drawn_before(
+    generator: WordGenerator, fonts: Path, words: dict[str, float]
+) -> None:
+    forwards = [generator.word(n) for n in range(60)]
+    other = WordGenerator(Corpus(words), open_fonts([str(fonts)]), seed=3)
+    for n in reversed(range(60)):
+        word = other.word(n)
+        assert word.drawn == forwards[n].drawn
+        assert np.array_equal(word.image, forwards[n].image)
+
+
+def test_another_seed_draws_other_words(generator: WordGenerator, fonts: Path, words: dict[str, float]) -> None:
+    other = WordGenerator(Corpus(words), open_fonts([str(fonts)]), seed=4)
+    assert [generator.word(n).drawn for n in range(20)] != [other.word(n).drawn for n in range(20)]
+
+
+def test_pictures_are_crops_that_show_something(generator: WordGenerator) -> None:
+    light_on_dark = 0
+    for n in range(300):
+        image, label, drawn = generator.word(n)
+        assert image.dtype == np.uint8 and image.ndim == 2
+        assert 8 <= image.shape[0] <= 160 and 8 <= image.shape[1] <= 480
+        assert label == alnum36(drawn) != ""
+        assert image.std() > 5
+        light_on_dark += float(np.median(image)) < float(image.mean())
+    assert 100 < light_on_dark < 200
+
+
+def test_workers_change_nothing(generator: WordGenerator) -> None:
+    assert list(draw(generator, 40, 200, workers=2)) == list(draw(generator, 40, 200))
+
+
+def test_photographs_are_cut_to_size_and_the_same_for_the_same_dice(data_dir: Path) -> None:
+    photographs = Photographs(data_dir / "backgrounds_lmdb")
+    for shape in ((20, 50), (60, 300), (150, 400)):
+        first, second = photographs(Random(5), *shape), photographs(Random(5), *shape)
+        assert first is not None and second is not None
+        assert first.shape == shape and first.dtype == np.uint8
+        assert np.array_equal(first, second)
+
+
+def test_the_command_writes_a_data_set_and_a_sheet(fonts: Path, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("open\nstreet\ncoffee\n", encoding="utf-8")
+    arguments = ["synth", str(tmp_path / "out"), "--count", "70", "--fonts", str(fonts), "--words", str(words)]
+    result = CliRunner().invoke(app, [*arguments, "--seed", "9", "--sheet", str(tmp_path / "sheet.png")])
+    assert result.exit_code == 0, result.output
+    reader = LmdbReader(tmp_path / "out")
+    assert len(reader) == 70
+    generator = WordGenerator(Corpus.from_file(words), open_fonts([str(fonts)]), seed=9)
+    for n in (0, 33, 69):
+        word = generator.word(n)
+        assert reader.label(n) == word.drawn
+        assert np.array_equal(np.asarray(reader.image(n)), word.image)
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 2 and "exists" in again.stderr
+
+
+def test_a_folder_without_fonts_is_one_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["synth", str(tmp_path / "out"), "--fonts", str(tmp_path)])
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1 and "no usable font" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_clutter_is_never_a_whole_letter(generator: WordGenerator) -> None:
+    """Neighbours show at most a fifth of a line's height, or a strip of a letter beside the word."""
+    face = generator.fonts.faces[0]
+    line = lay_out(Text("HEEL", False), face, Shape(), Random(0))
+    assert line is not None
+    seen = 0
+    for n in range(60):
+        size, origin = (140, 60), (5 - line.box[0] * 40, 10 + line.box[3] * 40)
+        ink = generator._neighbours(line, 40, size, origin, (5, 5, 10, 10), Random(n))
+        seen += bool(ink.any())
+        height = line.height * 40
+        columns = np.flatnonzero((ink[int(10 + 0.3 * height) : int(50 - 0.3 * height)] > 100).any(0))
+        assert ((columns < 140 * 0.2) | (columns > 140 * 0.8)).all()
+    assert seen > 20

@@ -1,0 +1,27 @@
+"""A small labelled data set."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from crnn.datasets.lmdb import LmdbWriter
+
+
+@pytest.fixture(scope="session")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty words in one plain font."""
+    path = tmp_path_factory.mktemp("words") / "lmdb"
+    font = ImageFont.load_default(24)
+    with LmdbWriter(path) as writer:
+        for i in range(40):
+            text = ["open", "street", "coffee", "room", "exit"][i % 5] + str(i)
+            picture = Image.new("L", (14 * len(text) + 12, 36), 230)
+            ImageDraw.Draw(picture).text((6, 3), text, fill=20, font=font)
+            data = io.BytesIO()
+            picture.save(data, "PNG")
+            writer.add(data.getvalue(), text)
+    return path

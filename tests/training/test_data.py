@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crnn.datasets.lmdb import LmdbWriter
+from crnn.errors import DatasetError, OptionError
+from crnn.spec import ModelSpec
+from crnn.training.augment import augment
+from crnn.training.data import HELD_OUT, Batch, RealWords, SampleStream, batches
+
+
+def png(value: int) -> bytes:
+    """A picture that says which it is: its first pixel."""
+    picture = np.full((20, 50), 200, np.uint8)
+    picture[:, :25] = value
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, "PNG")
+    return data.getvalue()
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "words"
+    with LmdbWriter(path) as writer:
+        for i in range(60):
+            writer.add(png(i), ["Word", "x" * 14, "!?", "Zoo-1"][i % 4] + ("" if i % 4 in (1, 2) else str(i)))
+    return path
+
+
+def test_what_the_network_cannot_learn_is_left_out_with_reasons(labelled: Path) -> None:
+    words = RealWords(labelled, ModelSpec())
+    kinds = {skipped.kind for skipped in words.skipped}
+    assert kinds == {"empty", "infeasible"}  # "!?", and fourteen x, which need 27 frames
+    assert len(words.skipped) == 30
+    assert {label for _, label in words.training} >= {"word4", "zoo13"}
+
+
+def test_every_tenth_word_is_held_out_and_never_trained_on(labelled: Path) -> None:
+    words = RealWords(labelled, ModelSpec())
+    held_out = {index for index, _ in words.held_out}
+    assert held_out == {index for index in range(0, 60, HELD_OUT) if index % 4 in (0, 3)}
+    dice = Random(0)
+    drawn = {words.sample(dice)[1] for _ in range(2000)}
+    assert drawn == {label for _, label in words.training}
+    assert not drawn & {label for _, label in words.held_out}
+
+
+def test_both_ic15_sets_hold_out_the_same_words(data_dir: Path) -> None:
+    sets = [data_dir / name for name in ("IC15_train_lmdb", "IC15_rectified_train_lmdb")]
+    plain, rectified = (RealWords(path, ModelSpec()) for path in sets)
+    assert plain.held_out == rectified.held_out
+    assert plain.training == rectified.training
+    assert len(plain.held_out) == 447
+
+
+def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "signs") as writer:
+        writer.add(png(0), "!!!")
+    with pytest.raises(DatasetError, match="no usable word"):
+        RealWords(tmp_path / "signs", ModelSpec())
+
+
+def test_a_sample_is_a_function_of_seed_and_number(labelled: Path) -> None:
+    def stream(seed: int) -> SampleStream:
+        return SampleStream([(RealWords(labelled, ModelSpec()), 1.0)], ModelSpec(), seed)
+
+    first, second = stream(1), stream(1)
+    forwards = [first.sample(i) for i in range(30)]
+    for i in reversed(range(30)):
+        image, label = second.sample(i)
+        assert image.shape == (32, 100) and image.dtype == np.uint8
+        assert label == forwards[i][1] and np.array_equal(image, forwards[i][0])
+    assert [stream(2).sample(i)[1] for i in range(30)] != [label for _, label in forwards]
+
+
+def test_sources_are_mixed_by_their_shares(labelled: Path, tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "other") as writer:
+        for _ in range(20):
+            writer.add(png(1), "other")
+    sources = [(RealWords(labelled, ModelSpec()), 3.0), (RealWords(tmp_path / "other", ModelSpec()), 1.0)]
+    stream = SampleStream([*sources], ModelSpec(), 0)
+    share = sum(stream.sample(i)[1] == "other" for i in range(2000)) / 2000
+    assert share == pytest.approx(0.25, abs=0.04)
+    with pytest.raises(OptionError, match="share above 0"):
+        SampleStream([], ModelSpec(), 0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_processes_share_one_stream_of_batches(labelled: Path, workers: int) -> None:
+    stream = SampleStream([(RealWords(labelled, ModelSpec()), 1.0)], ModelSpec(), 0)
+
+    def some(rank: int, start: int) -> list[Batch]:
+        supply = batches(stream, start, 4, workers=workers, rank=rank, processes=2)
+        return [next(supply) for _ in range(3)]
+
+    ids = [batch.ids.tolist() for pair in zip(some(0, 80), some(1, 80), strict=True) for batch in pair]
+    assert [i for part in ids for i in part] == list(range(80, 104))
+    late, early = some(0, 88)[0], some(0, 80)[1]
+    assert late.ids.equal(early.ids) and late.images.equal(early.images) and late.targets.equal(early.targets)
+    assert int(early.lengths.sum()) == len(early.targets)
+
+
+def test_augmented_words_keep_their_ink() -> None:
+    """Distortions move and fade a word, but its dark bar stays in the picture and most pictures differ from each other."""
+    picture = np.full((40, 120), 220, np.uint8)
+    picture[8:32, 30:90] = 30
+    dice, seen = Random(0), set()
+    for _ in range(200):
+        out = augment(picture, 25, dice)
+        assert out.dtype == np.uint8 and out.ndim == 2
+        height, width = out.shape
+        middle = out[height // 2 - 4 : height // 2 + 4, width // 2 - 10 : width // 2 + 10].mean()
+        edges = np.concatenate((out[:, :6].ravel(), out[:, -6:].ravel())).mean()
+        assert abs(float(middle) - float(edges)) > 20
+        seen.add(out.tobytes())
+    assert len(seen) > 170

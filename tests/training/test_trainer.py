@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from crnn.cli import app
+from crnn.errors import CheckpointError, CrnnError, OptionError
+from crnn.images import normalise
+from crnn.spec import ModelSpec
+from crnn.training.checkpoints import load_state, load_weights
+from crnn.training.config import TrainConfig
+from crnn.training.network import CRNN
+from crnn.training.sources import open_sources
+from crnn.training.trainer import LOG, PATIENCE, Trainer, precision, to_input
+
+
+def trainer(run: Path, words: Path, **changes: Any) -> Trainer:
+    options = {name: changes.pop(name) for name in ("origin", "weights", "report") if name in changes}
+    settings: dict[str, Any] = {"batch": 4, "workers": 0, "warm_up": 4, "precision": "no", "validate_every": 1000}
+    config = TrainConfig(train=((str(words), 1.0),), synthetic=0, **(settings | changes))
+    stream, real, _ = open_sources(config, ModelSpec())
+    return Trainer(run, config, stream, real, **options)
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_killed_run_goes_on_bit_for_bit(words: Path, tmp_path: Path) -> None:
+    """SIGKILL at a random step between two saved states; losses and samples of all 64 steps as if nothing had been."""
+    command = [sys.executable, "-m", "crnn", "train"]
+    options = ["--train", str(words), "--synthetic", "0", "--batch", "4", "--workers", "2", "--warm-up", "10"]
+    options += ["--steps", "64", "--save-every", "1.5", "--validate-every", "1000"]
+
+    def run(name: str) -> list[str]:
+        return [*command, str(tmp_path / name), *options]
+
+    subprocess.run(run("whole"), check=True, stdout=subprocess.DEVNULL)
+    after = random.SystemRandom().randrange(3, 25)
+    with subprocess.Popen(run("killed"), stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        state, lines, deadline = tmp_path / "killed" / "state.pt", tmp_path / "killed" / LOG, time.monotonic() + 240
+        seen = 0
+        while time.monotonic() < deadline and process.poll() is None:
+            if state.exists():
+                seen = seen or len(log(tmp_path / "killed"))
+                if len(lines.read_text(encoding="utf-8").splitlines()) >= min(seen + after, 60):
+                    break
+            time.sleep(0.01)
+        assert process.poll() is None, "the run ended before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)  # its workers too, as a machine that loses power would
+    done, saved = len(log(tmp_path / "killed")), load_state(tmp_path / "killed")["step"]
+    assert 0 < saved <= done < 64
+    subprocess.run(run("killed"), check=True, stdout=subprocess.DEVNULL)
+    whole, killed = log(tmp_path / "whole"), log(tmp_path / "killed")
+    assert [entry["step"] for entry in whole] == list(range(1, 65))
+    assert killed == whole  # floats compare as bits here: JSON keeps every digit of a float
+    ours, theirs = load_state(tmp_path / "whole"), load_state(tmp_path / "killed")
+    for part in ("network", "average"):
+        assert all(torch.equal(ours[part][name], theirs[part][name]) for name in ours[part])
+
+
+def test_the_first_step_is_adamw_on_the_ctc_loss(words: Path, tmp_path: Path) -> None:
+    """One step of the trainer against the same step written out by hand in float32."""
+    run = trainer(tmp_path / "run", words, steps=1, rate=1e-3, warm_up=0, average=0.0)
+    before = {name: tensor.clone() for name, tensor in run._state_dict().items()}
+    network = CRNN()
+    network.load_state_dict(before)
+    network.train()
+    samples = [run.stream.sample(i) for i in range(4)]
+    images = torch.from_numpy(normalise(np.stack([image for image, _ in samples]), ModelSpec()))
+    codes = [ModelSpec().charset.encode(label) for _, label in samples]
+    logp = network(images)
+    loss = torch.nn.functional.ctc_loss(
+        logp, torch.tensor([code for word in codes for code in word]), torch.full((4,), 26), torch.tensor([len(code) for code in codes])
+    )
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+    torch.optim.AdamW(network.parameters(), 1e-3, betas=(0.9, 0.98), weight_decay=0.01).step()
+    end = run.train()
+    assert end.loss == pytest.approx(float(loss), rel=1e-5)
+    after = run._state_dict()
+    for name, parameter in network.named_parameters():
+        assert torch.allclose(after[name], parameter, atol=2e-4), name
+        # Adam's first step is the rate in the gradient's direction: where the gradient is clear, so is the step.
+        clear = parameter.grad.abs() > 1e-3 if parameter.grad is not None else torch.zeros(())
+        assert torch.allclose(after[name][clear], parameter[clear], atol=2e-6), name
+
+
+def test_input_is_normalised_as_for_reading() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 100), np.uint8)
+    ours = to_input(torch.from_numpy(images), ModelSpec())
+    assert np.allclose(ours.numpy(), normalise(images, ModelSpec()), atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_changes_nothing_and_ends_the_run(words: Path, tmp_path: Path) -> None:
+    weights = CRNN().state_dict()
+    weights["rnn.1.embedding.bias"] = torch.full((37,), float("nan"))
+    run = trainer(tmp_path / "run", words, weights=weights, batch=2)
+    before = {name: parameter.detach().clone() for name, parameter in run.network.named_parameters()}
+    with pytest.raises(CrnnError, match=f"not finite for {PATIENCE} steps.*--rate"):
+        run.train()
+    assert run.skipped == run.step == PATIENCE
+    for name, parameter in run.network.named_parameters():
+        assert torch.equal(parameter.nan_to_num(), before[name].nan_to_num())
+
+
+def test_a_single_bad_step_is_skipped_and_counted(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trainer(tmp_path / "run", words, steps=4, batch=2)
+    sound = run.stream.sample
+    good = run.network.forward
+
+    def once_bad(images: torch.Tensor) -> torch.Tensor:
+        logp: torch.Tensor = good(images)
+        return logp * float("inf") if run.step == 1 else logp
+
+    monkeypatch.setattr(run.network, "forward", once_bad)
+    end = run.train()
+    assert sound is not None
+    assert (end.step, end.skipped) == (4, 1)
+    assert all(torch.isfinite(tensor).all() for tensor in run.average.values())
+
+
+def test_warm_up_then_constant_then_a_decay_branched_off(words: Path, tmp_path: Path) -> None:
+    rates: list[float] = []
+    trainer(tmp_path / "run", words, steps=6, rate=1e-3, batch=2, report=lambda now: rates.append(now.rate)).train()
+    assert rates == pytest.approx([2e-4, 4e-4, 6e-4, 8e-4, 1e-3, 1e-3])
+    branch: list[float] = []
+    end = trainer(
+        tmp_path / "release", words, decay=4, rate=1e-3, batch=2, origin=tmp_path / "run",
+        report=lambda now: branch.append(now.rate),
+    ).train()  # fmt: skip
+    assert branch == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4])
+    assert end.step == 10 and end.position == 20
+    assert load_state(tmp_path / "run")["step"] == 6  # the run itself is untouched, and can be gone on with
+    _, spec = load_weights(tmp_path / "release")
+    assert spec.charset == ModelSpec().charset
+
+
+def test_the_average_follows_the_weights(words: Path, tmp_path: Path) -> None:
+    run = trainer(tmp_path / "run", words, steps=3, batch=2, average=0.9)
+    start = run.average["rnn.1.embedding.bias"].clone()
+    trail = []
+    run.report = lambda now: trail.append(run._state_dict()["rnn.1.embedding.bias"].clone())
+    run.train()
+    expected = start
+    for step, weights in enumerate(trail, 1):
+        keep = min(0.9, (1 + step) / (10 + step))
+        expected = keep * expected + (1 - keep) * weights
+    assert torch.allclose(run.average["rnn.1.embedding.bias"], expected, atol=1e-7)
+
+
+def test_validation_reads_the_held_out_words(words: Path, tmp_path: Path) -> None:
+    run = trainer(tmp_path / "run", words, steps=1)
+    found = run.validate()
+    assert [name for name, _, _ in found.sets] == ["lmdb", "all"]
+    assert len(run.held_out.labels) == 4
+    assert 0 <= found.accuracy <= 1
+
+
+def test_a_run_keeps_its_configuration(words: Path, tmp_path: Path) -> None:
+    arguments = ["train", str(tmp_path / "run"), "--train", str(words), "--synthetic", "0", "--workers", "0"]
+    arguments += ["--batch", "2"]
+    first = CliRunner().invoke(app, [*arguments, "--steps", "2"])
+    assert first.exit_code == 0, first.output
+    again = CliRunner().invoke(app, [*arguments, "--steps", "3"])
+    assert again.exit_code == 0 and "step 3, 6 samples in all" in again.output
+    other = CliRunner().invoke(app, [*arguments, "--rate", "0.1"])
+    assert other.exit_code == 2 and "--rate" in other.stderr and "--from" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": ()}, "nothing to train on"),
+        ({"precision": "int3"}, "precision"),
+        ({"batch": 0}, "batch must be at least 1"),
+        ({"rate": 0.0}, "rate must be above 0"),
+        ({"average": 1.0}, "average"),
+        ({"decay": -1}, "decay must not be negative"),
+    ],
+)
+def test_impossible_configurations_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        replace(TrainConfig(train=(("a", 1.0),)), **change)
+
+
+def test_a_configuration_with_an_unknown_entry_is_refused(tmp_path: Path) -> None:
+    config = TrainConfig(train=(("a", 1.0),), fonts=("b",))
+    config.save(tmp_path)
+    assert TrainConfig.load(tmp_path) == config
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"rate"', '"learning_rate"'), encoding="utf-8")
+    with pytest.raises(OptionError, match="unknown entries: learning_rate"):
+        TrainConfig.load(tmp_path)
+
+
+def test_a_state_of_another_network_is_refused(words: Path, tmp_path: Path) -> None:
+    run = trainer(tmp_path / "run", words, steps=1, batch=2)
+    run.train()
+    state = load_state(tmp_path / "run")
+    state["network"]["rnn.1.embedding.bias"] = torch.zeros(5)
+    torch.save(state, tmp_path / "run" / "state.pt")
+    with pytest.raises(CheckpointError, match="not one of this network"):
+        trainer(tmp_path / "run", words)
+
+
+def test_precision_is_what_is_asked_for_or_an_error() -> None:
+    assert precision("no") == "no"
+    assert precision("auto") in ("bf16", "fp16", "no")
+    if not torch.cuda.is_available():
+        with pytest.raises(OptionError, match="fp16 needs a CUDA device"):
+            precision("fp16")
