@@ -77,11 +77,12 @@ def test_unknown_command() -> None:
     assert "exprot" in result.stderr and "Traceback" not in result.stderr
 
 
-def start(body: str, **pipes: int) -> subprocess.Popen[bytes]:
+def start(body: str, stdout: int) -> subprocess.Popen[bytes]:
     """The real command line with one command more, ``go``, in a process of its own."""
     code = f"import sys, time; from crnn import cli\n@cli.app.command()\ndef go():\n    {body}\n"
     code += "sys.argv = ['crnn', 'go']\nfrom crnn.__main__ import main; main()"
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, **pipes)  # type: ignore[call-overload, no-any-return]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.Popen([sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, env=buffered)
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])

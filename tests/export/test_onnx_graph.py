@@ -130,6 +130,17 @@ def test_weights_too_large_for_float16_are_refused(weights: dict[str, Tensor]) -
         build(state, SPEC, fp16=True)
 
 
+@pytest.mark.parametrize("fp16", [False, True])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(weights: dict[str, Tensor], value: float, fp16: bool) -> None:
+    state = fold(weights)
+    last = state["rnn.1.embedding.weight"].clone()
+    last[5, 5] = value
+    state["rnn.1.embedding.weight"] = last
+    with pytest.raises(ModelError, match=r"rnn\.1\.embedding\.weight .* not finite"):
+        build(state, SPEC, fp16=fp16)
+
+
 def test_other_sizes(words: CheckSet) -> None:
     """Width, charset and hidden units: nothing about the standard network is written into the builder."""
     spec = ModelSpec(charset=Charset("abc"), width=48, steps=13)

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor
 
@@ -17,14 +18,15 @@ from crnn.errors import DatasetError, ModelError, OptionError
 from crnn.export.onnx import build, round_weights
 from crnn.export.parity import CheckSet, Report, export, load_check_set, publish
 from crnn.spec import ModelSpec
-from crnn.training.folding import fold, network_of
+from crnn.training.folding import network_of
 
 SPEC = ModelSpec(licence="for tests", lineage=("random weights",))
 
 
-def torch_output(state: dict[str, Tensor], images: np.ndarray) -> np.ndarray:
+def torch_output(state: dict[str, Tensor], images: NDArray[np.float32]) -> NDArray[np.float32]:
     with torch.no_grad():
-        return network_of(state)(torch.from_numpy(images)).numpy()
+        output: NDArray[np.float32] = network_of(state)(torch.from_numpy(images)).numpy()
+    return output
 
 
 def changed(model: onnx.ModelProto, name: str, by: float) -> onnx.ModelProto:
@@ -146,14 +148,6 @@ def test_graph_that_is_not_valid_is_not_written(weights: dict[str, Tensor], few:
 def test_file_with_another_spec_is_not_written(weights: dict[str, Tensor], few: CheckSet, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="spec in the file"):
         publish(build(weights, ModelSpec()), network_of(weights), SPEC, tmp_path / "crnn.onnx", few)
-    assert not list(tmp_path.iterdir())
-
-
-def test_not_a_number_is_not_written(weights: dict[str, Tensor], few: CheckSet, tmp_path: Path) -> None:
-    state = fold(weights)
-    state["rnn.1.embedding.bias"] = state["rnn.1.embedding.bias"] * float("nan")
-    with pytest.raises(ModelError, match="not written"):
-        export(state, SPEC, tmp_path / "crnn.onnx", few)
     assert not list(tmp_path.iterdir())
 
 

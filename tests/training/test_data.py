@@ -107,7 +107,7 @@ def test_processes_share_one_stream_of_batches(labelled: Path, workers: int) -> 
 
 
 def test_augmented_words_keep_their_ink() -> None:
-    """Distortions move and fade a word, but its dark bar stays in the picture and most pictures differ from each other."""
+    """Distortions move and fade a word; its dark bar stays in the picture, and hardly two pictures are the same."""
     picture = np.full((40, 120), 220, np.uint8)
     picture[8:32, 30:90] = 30
     dice, seen = Random(0), set()

@@ -61,17 +61,18 @@ def trained(batch: Batch) -> Weights:
                 module.momentum = None  # the plain mean over batches
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.normal_(module.bias, 0, 0.3)
-        network(batch[0])
-        network.eval()
         last = network.rnn.get_submodule("1.embedding")
         inputs: list[Tensor] = []
-        hook = last.register_forward_pre_hook(lambda _module, arguments: inputs.append(arguments[0].detach()))
-        network(batch[0])
+        with torch.no_grad():
+            network(batch[0])
+            hook = last.register_forward_pre_hook(lambda _module, arguments: inputs.append(arguments[0]))
+            network.eval()(batch[0])
         hook.remove()
-        optimiser = torch.optim.Adam(last.parameters(), lr=3e-2)
-        for _ in range(400):
+        optimiser = torch.optim.Adam(last.parameters(), lr=0.1)
+        for _ in range(150):
             optimiser.zero_grad()
-            ctc_loss(F.log_softmax(last(inputs[0]), 2), batch[1]).backward()
+            loss_of_batch = ctc_loss(F.log_softmax(last(inputs[0]), 2), batch[1])
+            torch.autograd.backward(loss_of_batch)
             optimiser.step()
     return network.state_dict()
 
@@ -89,7 +90,8 @@ def loss(weights: Weights, batch: Batch, *, training: bool) -> float:
 
 def output(weights: Weights, images: Tensor) -> Tensor:
     with torch.no_grad():
-        return network_of(weights)(images)
+        log_probabilities: Tensor = network_of(weights)(images)
+    return log_probabilities
 
 
 @pytest.fixture(scope="module")

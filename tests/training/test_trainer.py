@@ -43,7 +43,7 @@ def test_a_killed_run_goes_on_bit_for_bit(words: Path, tmp_path: Path) -> None:
     """SIGKILL at a random step between two saved states; losses and samples of all 64 steps as if nothing had been."""
     command = [sys.executable, "-m", "crnn", "train"]
     options = ["--train", str(words), "--synthetic", "0", "--batch", "4", "--workers", "2", "--warm-up", "10"]
-    options += ["--steps", "64", "--save-every", "1.5", "--validate-every", "1000"]
+    options += ["--steps", "64", "--save-every", "4", "--validate-every", "1000"]
 
     def run(name: str) -> list[str]:
         return [*command, str(tmp_path / name), *options]
@@ -83,20 +83,21 @@ def test_the_first_step_is_adamw_on_the_ctc_loss(words: Path, tmp_path: Path) ->
     images = torch.from_numpy(normalise(np.stack([image for image, _ in samples]), ModelSpec()))
     codes = [ModelSpec().charset.encode(label) for _, label in samples]
     logp = network(images)
-    loss = torch.nn.functional.ctc_loss(
-        logp, torch.tensor([code for word in codes for code in word]), torch.full((4,), 26), torch.tensor([len(code) for code in codes])
-    )
+    targets, lengths = [code for word in codes for code in word], [len(word) for word in codes]
+    steps = torch.full((4,), 26)
+    loss = torch.nn.functional.ctc_loss(logp, torch.tensor(targets), steps, torch.tensor(lengths))
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     torch.optim.AdamW(network.parameters(), 1e-3, betas=(0.9, 0.98), weight_decay=0.01).step()
     end = run.train()
-    assert end.loss == pytest.approx(float(loss), rel=1e-5)
-    after = run._state_dict()
+    assert end.loss == pytest.approx(float(loss.detach()), rel=1e-5)
+    after, compared = run._state_dict(), 0
     for name, parameter in network.named_parameters():
-        assert torch.allclose(after[name], parameter, atol=2e-4), name
         # Adam's first step is the rate in the gradient's direction: where the gradient is clear, so is the step.
         clear = parameter.grad.abs() > 1e-3 if parameter.grad is not None else torch.zeros(())
-        assert torch.allclose(after[name][clear], parameter[clear], atol=2e-6), name
+        compared += int(clear.sum())
+        assert torch.allclose(after[name][clear], parameter[clear], atol=1e-5), name
+    assert compared > 10_000
 
 
 def test_input_is_normalised_as_for_reading() -> None:
@@ -119,7 +120,6 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_ends_the_run(words: Path,
 
 def test_a_single_bad_step_is_skipped_and_counted(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = trainer(tmp_path / "run", words, steps=4, batch=2)
-    sound = run.stream.sample
     good = run.network.forward
 
     def once_bad(images: torch.Tensor) -> torch.Tensor:
@@ -128,7 +128,6 @@ def test_a_single_bad_step_is_skipped_and_counted(words: Path, tmp_path: Path, m
 
     monkeypatch.setattr(run.network, "forward", once_bad)
     end = run.train()
-    assert sound is not None
     assert (end.step, end.skipped) == (4, 1)
     assert all(torch.isfinite(tensor).all() for tensor in run.average.values())
 

@@ -38,10 +38,8 @@ def export(
     """
     if out.suffix != ".onnx":
         raise OptionError(f"OUT must end in .onnx, and {out} does not")
-    try:
-        from crnn.export import parity
-    except ModuleNotFoundError as error:
-        raise OptionError(f"exporting needs {error.name}: pip install 'crnn[train]'") from error
+    from crnn.export import parity
+
     state_dict, spec = _load(weights)
     words = parity.load_check_set(check or parity.sample_words(), spec)
     _show(parity.export(state_dict, spec, out, words, fp16=fp16))
@@ -78,10 +76,11 @@ def _show(report: Report) -> None:
     if rounding:
         console.print(
             f"Rounding to float16 changed {len(rounding.changed)} of {report.words} words"
-            f" and log-probabilities by {rounding.difference:.1e} at most."
+            f" and log-probabilities by {rounding.difference:.1e} at most.",
+            soft_wrap=True,
         )
     skipped = f", {report.skipped} more could not be decoded and were left out" if report.skipped else ""
-    console.print(f"{report.words} words of the check set read the same as in torch{skipped}.")
+    console.print(f"{report.words} words of the check set read the same as in torch{skipped}.", soft_wrap=True)
     if not report.read:
         console.print("All of them read as nothing: is the network trained?", style="yellow")
     console.print(f"{report.path}: {report.size / 1e6:.1f} MB", markup=False, soft_wrap=True)

@@ -52,7 +52,7 @@ def round_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     rounded = {}
     for key, value in fold(state_dict).items():
         half = value.half() if value.ndim > 1 else value
-        if not torch.isfinite(half).all():
+        if half.isinf().any() and value.isfinite().all():
             raise ModelError(f"{key} holds values that float16 cannot: export without --fp16")
         rounded[key] = half.float()
     return rounded
@@ -67,10 +67,13 @@ def build(state_dict: Mapping[str, Tensor], spec: ModelSpec, *, fp16: bool = Fal
     same float32 arithmetic (engines fold the Casts when they load the file).
 
     Raises CheckpointError if the weights are not a CRNN's, ModelError if they do not fit the spec (number of classes
-    or channels, or an output that is not ``steps`` long) or float16.
+    or channels, or an output that is not ``steps`` long) or float16, or are not finite.
     """
     state = round_weights(state_dict) if fp16 else fold(state_dict)
     network_of(state)  # every tensor there, none unknown, shapes right
+    for key, value in state.items():
+        if not torch.isfinite(value).all():
+            raise ModelError(f"{key} holds values that are not finite: the training of these weights has failed")
     channels, classes = state["cnn.conv0.weight"].shape[1], state["rnn.1.embedding.weight"].shape[0]
     if classes != spec.charset.classes:
         raise ModelError(f"the weights score {classes} classes, their spec has {spec.charset.classes}")

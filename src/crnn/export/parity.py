@@ -153,7 +153,7 @@ def publish(
             skipped=check.skipped,
             read=sum(map(bool, texts)),
             differences=_require_same_numbers(engine, reference, check.images),
-            rounding=unrounded and _rounding(_run_all(unrounded, check.images), expected, spec, check),
+            rounding=_rounding(_run_all(unrounded, check.images), expected, spec, check) if unrounded else None,
         )
         os.replace(temporary, out)
     except OSError as error:
