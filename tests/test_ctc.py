@@ -150,6 +150,61 @@ def test_a_word_does_not_depend_on_its_batch() -> None:
     assert ctc.decode(logp[:, ::-1], ALNUM36) == together[::-1]  # also where the array isn't contiguous
 
 
+# Temperature
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7])
+def test_temperature_divides_the_logits(temperature: float) -> None:
+    logits = np.random.default_rng(3).normal(size=(7, 3, 4)) * 3
+    expected = log_softmax(logits / temperature)
+    np.testing.assert_allclose(ctc.tempered(log_softmax(logits), temperature), expected, rtol=1e-12)
+
+    # Word for word what decoding the other network would give, whose logits are divided.
+    charset = Charset("abc")
+    for word, other in zip(
+        ctc.decode(log_softmax(logits), charset, temperature), ctc.decode(expected, charset), strict=True
+    ):
+        assert word.text == other.text
+        assert word.log_probability == pytest.approx(other.log_probability)
+        assert [c.frames for c in word.characters] == [c.frames for c in other.characters]
+        assert [c.score for c in word.characters] == pytest.approx([c.score for c in other.characters])
+
+
+def test_temperature_changes_confidence_but_never_the_text() -> None:
+    logp = random_logp(26, 300, 37, 8).astype(np.float32)
+    # Neighbours that a division rounds to one value: the lower class would win the tie.
+    logp[4, 0] = -5.0
+    logp[4, 0, 7] = np.nextafter(np.float32(-0.9), np.float32(0))
+    logp[4, 0, 3] = np.float32(-0.9)
+    plain = ctc.decode(logp, ALNUM36)
+    assert len({word.text for word in plain}) == 300
+    for temperature in (5e-324, 1e-3, 0.8, 1.25, 1e3, 1e308):
+        words = ctc.decode(logp, ALNUM36, temperature)
+        assert [word.text for word in words] == [word.text for word in plain]
+        assert all(0 <= word.confidence <= 1 and not math.isnan(word.log_probability) for word in words)
+        assert all(0 <= c.score <= 1 for word in words for c in word.characters)
+        scores = [np.mean([c.score for word in decoded for c in word.characters]) for decoded in (words, plain)]
+        assert scores[0] > scores[1] if temperature < 1 else scores[0] < scores[1]
+    sure, unsure = ctc.decode(logp, ALNUM36, 1e-3)[1:], ctc.decode(logp, ALNUM36, 1e308)[1:]
+    assert np.median([word.confidence for word in sure]) > 0.99
+    assert all(c.score == pytest.approx(1 / 37) for word in unsure for c in word.characters)
+
+
+def test_temperature_of_classes_of_probability_0() -> None:
+    logp = np.full((3, 1, 3), -np.inf)
+    logp[0, 0, 1] = logp[1, 0, 0] = 0.0  # certain of "a", then of the blank, then of nothing at all
+    with np.errstate(all="raise"):
+        changed = ctc.tempered(logp, 0.5)
+    np.testing.assert_array_equal(changed, logp)
+    assert ctc.decode(logp, AB, 0.5) == ctc.decode(logp, AB)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
+def test_temperatures_that_do_not_exist(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature must be a finite number above 0"):
+        ctc.decode(random_logp(3, 1, 3), AB, temperature)
+
+
 def test_no_words() -> None:
     nothing = np.empty((26, 0, 37), np.float32)
     assert ctc.decode(nothing, ALNUM36) == []

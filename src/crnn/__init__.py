@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crnn.charset import Charset
     from crnn.errors import CrnnError
+    from crnn.reader import Item, Reader
     from crnn.spec import ModelSpec
+    from crnn.word import Character, Word
 
 __version__ = "0.1.0"
-__all__ = ["Charset", "CrnnError", "ModelSpec", "__version__"]
+__all__ = ["Character", "Charset", "CrnnError", "Item", "ModelSpec", "Reader", "Word", "__version__"]
 
-_HOMES = {"Charset": "crnn.charset", "CrnnError": "crnn.errors", "ModelSpec": "crnn.spec"}
+_HOMES = {
+    "Character": "crnn.word",
+    "Charset": "crnn.charset",
+    "CrnnError": "crnn.errors",
+    "Item": "crnn.reader",
+    "ModelSpec": "crnn.spec",
+    "Reader": "crnn.reader",
+    "Word": "crnn.word",
+}
 
 
 def __getattr__(name: str) -> Any:

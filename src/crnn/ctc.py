@@ -89,17 +89,20 @@ def greedy(logp: Scores) -> Runs:
     return Runs(words, best[words, first], first, last, np.bincount(words, minlength=len(best)))
 
 
-def decode(logp: Scores, charset: Charset) -> list[Decoded]:
+def decode(logp: Scores, charset: Charset, temperature: float = 1.0) -> list[Decoded]:
     """Greedy text of each of the N words, with its characters' scores and frames and its exact probability.
 
-    The text is that of the best path; now and then another text, spread over several paths, is more probable.
+    The text is that of the best path; now and then another text, spread over several paths, is more probable. It does
+    not depend on the ``temperature``, with which :func:`tempered` changes the scores and the probability.
 
     Raises:
         EngineError: ``logp`` is not float[T, N, charset.classes], holds NaN, or is not log-probabilities.
+        ValueError: the temperature is not a finite number above 0.
     """
     _check(logp, charset)
-    runs = greedy(logp)
+    runs = greedy(logp)  # of the array as it came: dividing could round two neighbours to one value
     texts = runs.texts(charset)
+    logp = tempered(logp, temperature)
     probabilities = log_probability(logp, texts, charset).tolist()
     scores, firsts, lasts = _scores(logp, runs).tolist(), runs.first.tolist(), runs.last.tolist()
     decoded = []
@@ -109,6 +112,28 @@ def decode(logp: Scores, charset: Charset) -> list[Decoded]:
         characters = tuple([Character(c, scores[j], (firsts[j], lasts[j])) for c, j in zip(text, ends, strict=True)])
         decoded.append(Decoded(text, characters, probability))
     return decoded
+
+
+def tempered(logp: Scores, temperature: float) -> Scores:
+    """The posteriors at another temperature: the log-softmax over the classes of ``logp / temperature``, frame by frame.
+
+    That is what dividing the logits by it would have given, as logits and ``logp`` differ by a constant in each frame.
+    Above 1 it makes the network less sure of every frame, below 1 surer; the order of the classes stays (Guo et al.,
+    "On Calibration of Modern Neural Networks", ICML 2017). float64 of the same shape; ``logp`` itself at 1.
+
+    Raises:
+        ValueError: the temperature is not a finite number above 0.
+    """
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"the temperature must be a finite number above 0, not {temperature}")
+    if temperature == 1:
+        return logp
+    top = logp.max(axis=2, keepdims=True).astype(np.float64)
+    top[np.isneginf(top)] = 0.0  # a frame without any possible class stays so
+    with np.errstate(over="ignore"):  # an exponent too small for a float is that of a probability of 0
+        scaled: npt.NDArray[np.float64] = (logp - top) / temperature
+    scaled -= np.log(np.maximum(np.exp(scaled).sum(axis=2, keepdims=True), 1.0))  # the largest of them is exp(0)
+    return scaled
 
 
 def log_probability(logp: Scores, texts: Sequence[str], charset: Charset) -> npt.NDArray[np.float64]:

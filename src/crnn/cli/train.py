@@ -49,6 +49,7 @@ def train(
     workers: Annotated[int | None, typer.Option(help="Processes that draw words.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and samples.")] = None,
     validate_every: Annotated[int | None, typer.Option(help="Steps from one validation to the next.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights, kept in their spec.")] = None,
     save_every: Annotated[float | None, typer.Option(help="Seconds from one saved state to the next.")] = None,
 ) -> None:
     """Trains the network. Its state is saved every few minutes; the same command goes on where it stopped."""
@@ -72,6 +73,7 @@ def train(
         "seed": seed,
         "validate_every": validate_every,
         "save_every": save_every,
+        "licence": licence,
     }
     given = {name: value for name, value in given.items() if value is not None}
     if (run / CONFIG).exists():
@@ -122,7 +124,7 @@ def _continued(config: Any, given: dict[str, Any], run: Path) -> Any:
     """A run's own configuration; of what is given anew, only its end and its use of the machine may differ from it."""
     from dataclasses import replace
 
-    free = {"steps", "workers", "save_every", "validate_every"}
+    free = {"steps", "workers", "save_every", "validate_every", "licence"}
     changed = sorted(name for name, value in given.items() if name not in free and getattr(config, name) != value)
     if changed:
         names = ", ".join("--" + name.replace("_", "-") for name in changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,10 @@ from crnn.errors import EngineError, ModelError
 from crnn.spec import ModelSpec
 
 NAMES = ("onnxruntime", "torch")
+"""What an engine is asked for by; the name is that of the library behind it."""
+
+FASTEST_FIRST = ("onnxruntime", "torch")
+"""The engines that run an ONNX file, in the order in which ``auto`` tries whether they are installed."""
 
 
 class Engine(Protocol):
@@ -25,6 +30,8 @@ class Engine(Protocol):
     """The floating-point type it computes in, such as ``float32``."""
     device: str
     """What it really runs on, such as ``CPU``."""
+    threads: int
+    """How many threads one call of ``run`` computes in."""
     path: Path
     """The file the weights came from."""
     spec: ModelSpec
@@ -39,16 +46,18 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(model: str | Path | None = None, name: str | None = None) -> Engine:
+def open_engine(model: str | Path | None = None, name: str | None = None, threads: int | None = None) -> Engine:
     """Load ``model`` (default: the bundled weights) into the engine called ``name``, which runs or raises.
 
-    Without a name, ``.safetensors`` files and run folders go to torch, everything else to ONNX Runtime.
+    Without a name, or with ``auto``, :func:`choose` picks the engine. ``threads`` is how many threads a call computes
+    in (default: one for each processor this process may use); torch has threads of its own for the whole process, which
+    ``torch.set_num_threads`` sets.
 
     Raises EngineError if the engine is unknown or cannot run here, ModelError if the model is unfit.
     """
     path = bundled_model() if model is None else Path(model)
-    if name is None:
-        name = "torch" if path.suffix == ".safetensors" or path.is_dir() else "onnxruntime"
+    if name is None or name == "auto":
+        name, _ = choose(path)
     if name not in NAMES:
         raise EngineError(f"unknown engine {name!r}; choose one of: {', '.join(NAMES)}")
     if not path.exists():
@@ -59,7 +68,23 @@ def open_engine(model: str | Path | None = None, name: str | None = None) -> Eng
         return TorchEngine(path)
     from crnn.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(path)
+    return OnnxRuntimeEngine(path, threads)
+
+
+def choose(model: Path) -> tuple[str, str]:
+    """The engine that ``auto`` means for ``model``, and why.
+
+    torch for weights as the trainer keeps them (``.safetensors`` files, run folders), for anything else the first
+    of :data:`FASTEST_FIRST` that is installed. One that is installed but broken is not passed over: opening it says so.
+
+    Raises EngineError if none is installed.
+    """
+    if model.suffix == ".safetensors" or model.is_dir():
+        return "torch", "the one that runs a trainer's weights"
+    for name in FASTEST_FIRST:
+        if find_spec(name) is not None:
+            return name, "the fastest installed"
+    raise EngineError("no engine is installed: pip install onnxruntime")
 
 
 def bundled_model() -> Path:

@@ -52,6 +52,11 @@ class TorchEngine:
             reason = " ".join(str(error).split())[:200]
             raise ModelError(f"{self.path}: does not hold this network's weights ({reason})") from None
 
+    @property
+    def threads(self) -> int:
+        """See :attr:`crnn.engines.Engine.threads`; torch keeps one number for the whole process."""
+        return int(self._torch.get_num_threads())
+
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :meth:`crnn.engines.Engine.run`."""
         check_batch(batch, self.spec)

@@ -31,6 +31,7 @@ class TrainConfig:
         workers: processes that draw words.
         validate_every: steps from one validation to the next.
         save_every: seconds from one saved state to the next.
+        licence: of the weights, kept in their spec.
     """
 
     train: tuple[tuple[str, float], ...] = ()
@@ -51,6 +52,7 @@ class TrainConfig:
     workers: int = 1
     validate_every: int = 500
     save_every: float = 180.0
+    licence: str = ""
 
     def __post_init__(self) -> None:
         if not self.train and not self.fonts:

@@ -71,7 +71,7 @@ class Trainer:
         lineage: tuple[str, ...] = (),
     ) -> None:
         self.run, self.config, self.stream, self.report = run, config, stream, report
-        self.spec = ModelSpec(lineage=lineage)
+        self.spec = ModelSpec(lineage=lineage, licence=config.licence)
         self.accelerator = Accelerator(mixed_precision=precision(config.precision))
         torch.manual_seed(config.seed)
         network = CRNN(self.spec.charset.classes, self.spec.channels)

@@ -1,0 +1,194 @@
+"""What words are written as: JSON, JSON lines, CSV, tab-separated lines; and the result file that can be gone on with.
+
+Everything is UTF-8 with the columns text, confidence, source. A name that is no valid text (file systems allow it)
+keeps its bytes as ``\\udcXX`` escapes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from crnn.errors import OptionError
+
+if TYPE_CHECKING:
+    from crnn.reader import Word
+
+Write = Callable[[bytes], object]
+
+CSV_HEADER = b"text,confidence,source\n"
+
+
+def record(word: Word) -> dict[str, Any]:
+    """A word as it stands in JSON: ``{text, confidence, source, characters: [{character, score, span: [x0, x1]}]}``.
+
+    ``confidence`` is rounded to 6 digits, ``score`` to 4, ``span`` (pixels of the picture) to 1.
+    """
+    characters = [
+        {"character": it.character, "score": round(float(it.score), 4), "span": [round(float(x), 1) for x in it.span]}
+        for it in word.characters
+    ]
+    values = {"text": word.text, "confidence": round(float(word.confidence), 6), "source": word.source}
+    return {**values, "characters": characters}
+
+
+def json_line(word: Word) -> bytes:
+    """One word as one line of JSON."""
+    return json.dumps(record(word), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def csv_line(word: Word) -> bytes:
+    """One word as one row of CSV (more than one line only if its source's name has line breaks)."""
+    row = io.StringIO()
+    csv.writer(row, lineterminator="\n").writerow([word.text, f"{word.confidence:.6f}", word.source])
+    return row.getvalue().encode("utf-8", "backslashreplace")
+
+
+def plain_line(word: Word) -> bytes:
+    """``text<TAB>confidence<TAB>source`` in one line: control characters are ``\\xNN`` escapes."""
+    return f"{visible(word.text)}\t{word.confidence:.4f}\t{visible(word.source or '')}\n".encode()
+
+
+def visible(text: str) -> str:
+    """Control characters, which could break lines or steer a terminal, as escapes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+class JsonArray:
+    """Words as one JSON array, written as they come."""
+
+    def __init__(self, write: Write) -> None:
+        self._write, self._between = write, b"[\n"
+
+    def add(self, word: Word) -> None:
+        """Append one word."""
+        self._write(self._between + json_line(word)[:-1])
+        self._between = b",\n"
+
+    def finish(self) -> None:
+        """Close the array."""
+        self._write(b"[]\n" if self._between == b"[\n" else b"\n]\n")
+
+
+class ResultFile:
+    """A ``.jsonl`` or ``.csv`` of results that an interrupted run can go on with; a context manager.
+
+    Entering opens the file, or makes it. ``sources`` holds the names of the words that are in it. The start of a line,
+    left when a run was killed, is removed; nothing else is ever changed, only appended, a line at a time.
+
+    Raises OptionError: another suffix; a file that is not such a result; a file that cannot be read or written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        suffix = self.path.suffix.lower()
+        if suffix not in (".jsonl", ".csv"):
+            raise OptionError(f"{self.path}: the name must end in .jsonl or .csv, which says what is written")
+        self._csv = suffix == ".csv"
+        self._header = CSV_HEADER if self._csv else b""
+        self._line = csv_line if self._csv else json_line
+        self.sources: set[str] = set()
+
+    def __enter__(self) -> Self:
+        try:
+            # not "a": the cut-off end of an earlier run is taken away, once all the rest is known to be ours
+            self._file = self.path.open("r+b" if self.path.exists() else "x+b")
+        except OSError as error:
+            raise self._cannot("opened", error) from None
+        try:
+            end = self._read_back()
+            self._file.seek(end)
+            self._file.truncate()
+            if end == 0:
+                self._append(self._header)
+        except BaseException as error:
+            self._file.close()
+            if isinstance(error, OSError):
+                raise self._cannot("read", error) from None
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def claim(self, source: str) -> bool:
+        """Whether the source is neither in the file nor claimed before."""
+        key = _key(source)
+        if key in self.sources:
+            return False
+        self.sources.add(key)
+        return True
+
+    def add(self, word: Word) -> None:
+        """Append one word. It is handed to the system at once, so that only a line can be lost when we are killed."""
+        self._append(self._line(word))
+
+    def _append(self, line: bytes) -> None:
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            raise self._cannot("written", error) from None
+
+    def _read_back(self) -> int:
+        """Fill ``sources``; the position behind the last whole line."""
+        end = 0
+        for number, (row, whole) in enumerate(self._rows(), 1):
+            if whole:
+                if number == 1 and self._csv:
+                    good = row == self._header
+                else:
+                    source = self._source(row)
+                    good = source is not None
+                    self.sources.add(_key(source or ""))
+            elif number == 1 and self._csv:
+                good = self._header.startswith(row)
+            else:  # cut off
+                good = self._csv or row.startswith(b'{"text"'[: len(row)])
+            if not good:
+                what = f"row {number} was not written by crnn read"
+                raise OptionError(f"{self.path}: {what}; give another name to --out, or move this file away")
+            end += len(row) if whole else 0
+        self.sources.discard("")
+        return end
+
+    def _rows(self) -> Iterator[tuple[bytes, bool]]:
+        """The rows and whether they are whole. A row of CSV goes on over line breaks within quotes."""
+        row, quotes = b"", 0
+        for line in self._file:
+            row += line
+            quotes += line.count(b'"') if self._csv else 0
+            if line.endswith(b"\n") and quotes % 2 == 0:
+                yield row, True
+                row, quotes = b"", 0
+        if row:
+            yield row, False
+
+    def _source(self, row: bytes) -> str | None:
+        try:
+            if self._csv:
+                (values,) = csv.reader(io.StringIO(row.decode(), newline=""), strict=True)
+                _, confidence, source = values
+                float(confidence)
+                return source
+            found = json.loads(row)
+            source = found["source"]
+            return source if isinstance(source, str) and isinstance(found["text"], str) else None
+        except (ValueError, KeyError, TypeError, csv.Error, RecursionError):
+            return None
+
+    def _cannot(self, what: str, error: OSError) -> OptionError:
+        return OptionError(f"{self.path}: cannot be {what} ({error.strerror or error})")
+
+
+def _key(source: str) -> str:
+    """A source as CSV gives it back, where it is no valid text."""
+    return source.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,288 @@
+"""The Reader: pictures in, words out, one by one or by the million."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from crnn import ctc
+from crnn.boxes import rectify
+from crnn.engines import Engine, bundled_model, choose, open_engine
+from crnn.engines.processors import usable_processors
+from crnn.errors import CrnnError, EngineError, ImageError, OptionError
+from crnn.images import PIXEL_LIMIT, Source, normalise, open_gray, prepare
+from crnn.spec import ModelSpec
+from crnn.word import Character, Word
+
+Order: TypeAlias = Literal["RGB", "BGR"] | None
+OnError: TypeAlias = Literal["raise", "skip", "record"]
+
+_THREADS_A_CALL = 4
+"""More threads than this don't share the small layers of one batch well; further batches beside it get the others."""
+
+_UNDECODED_A_THREAD = 4
+"""Pictures waiting for each decoding thread. What waits may be a large file's bytes, what is decoded is 3 kB."""
+
+
+class Item(NamedTuple):
+    """A picture and the name to call it by, in :attr:`crnn.Word.source` and in messages."""
+
+    source: str
+    data: Source
+
+
+class _Picture(NamedTuple):
+    """A picture that is ready for the network: uint8[height, width]."""
+
+    source: str | None
+    pixels: NDArray[np.uint8]
+    source_width: int
+
+
+class _Unreadable(NamedTuple):
+    source: str | None
+    error: CrnnError
+    reason: str
+    """The error's message without the source in front."""
+
+
+class Reader:
+    """Reads words in pictures.
+
+    Args:
+        model: an ``.onnx`` file, a ``.safetensors`` file or a run folder; the bundled weights by default.
+        engine: ``auto`` (the fastest installed), the name of one in :data:`crnn.engines.NAMES`, which runs or raises,
+            or an opened :class:`crnn.engines.Engine`, which brings its own model.
+        batch_size: how many words go through the network together. What is read in a picture doesn't depend on it.
+        threads: how many processors to use; all that this process may use by default.
+        pixel_limit: the largest number of pixels of a picture; one that has more is taken for a decompression bomb.
+
+    Threads may share a Reader. It can be pickled, which keeps its settings and opens the model anew. A process that is
+    forked cannot use the Readers it inherits, for their threads stay behind; it is told so.
+
+    Raises ModelError, EngineError or OptionError.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        engine: str | Engine = "auto",
+        batch_size: int = 64,
+        threads: int | None = None,
+        pixel_limit: int = PIXEL_LIMIT,
+    ) -> None:
+        for name, value in (("batch_size", batch_size), ("threads", threads), ("pixel_limit", pixel_limit)):
+            if value is not None and value < 1:
+                raise OptionError(f"{name} must be at least 1, not {value}")
+        self._settings = (model, engine, batch_size, threads, pixel_limit)
+        self.batch_size = batch_size
+        self.pixel_limit = pixel_limit
+        threads = usable_processors() if threads is None else threads
+        if isinstance(engine, str):
+            path = bundled_model() if model is None else Path(model)
+            name, self._why = choose(path) if engine == "auto" else (engine, "asked for by name")
+            self._engine = open_engine(path, name, min(threads, _THREADS_A_CALL))
+        elif model is not None:
+            raise OptionError("an opened engine brings its own model; give only one of the two")
+        else:
+            self._engine, self._why = engine, "opened by the caller"
+        self._calls = max(1, threads // self._engine.threads)
+        self._process = os.getpid()
+        # Threads start when they get their first work, and end with the Reader.
+        self._decoders = ThreadPoolExecutor(threads, "crnn-decode")
+        self._runners = ThreadPoolExecutor(self._calls, "crnn-run")
+
+    def __reduce__(self) -> tuple[type[Reader], tuple[Any, ...]]:
+        return Reader, self._settings
+
+    @property
+    def engine(self) -> str:
+        """Which engine reads, on what, and why that one, in a line."""
+        engine = self._engine
+        threads = f"{engine.threads} thread{'s' * (engine.threads != 1)}"
+        return f"{engine.name} {engine.version} on {engine.device}, {engine.precision}, {threads} ({self._why})"
+
+    @property
+    def model(self) -> Path:
+        """The file the weights came from."""
+        return self._engine.path
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What goes into the model and what comes out."""
+        return self._engine.spec
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the model, one line each."""
+        return self._engine.notes
+
+    # Overloads would promise more than a type checker can see: boxes=None or not is known only when it runs.
+    def read(self, image: Source | Item, boxes: Sequence[ArrayLike] | None = None, *, order: Order = None) -> Any:
+        """Read one picture: anything :func:`crnn.images.open_gray` takes, or an :class:`Item`.
+
+        Returns a :class:`crnn.Word`; with ``boxes`` a list of them, one for each box. A box is four corners (x, y) in
+        pixels of the upright picture, clockwise from the *text's* top left; its view is rectified
+        (:func:`crnn.boxes.rectify`). ``order`` says how the channels of a colour array are ordered.
+
+        Raises ImageError for a picture that cannot be read, OptionError for a box that is none.
+        """
+        self._check_process()
+        source, data = _named(image)
+        try:
+            gray = open_gray(data, order=order, pixel_limit=self.pixel_limit)
+        except ImageError as error:
+            raise _unreadable(source, error, "picture").error from None
+        if boxes is None:
+            return self._words([self._fit(source, gray)])[0]
+        pictures = []
+        for i, box in enumerate(boxes):
+            try:
+                pictures.append(self._fit(source, rectify(gray, box, self.pixel_limit)))
+            except OptionError as error:
+                raise OptionError(f"{source or 'picture'}: boxes[{i}]: {error}") from None
+        batches = (pictures[i : i + self.batch_size] for i in range(0, len(pictures), self.batch_size))
+        return [word for batch in batches for word in self._words(batch)]
+
+    def read_many(
+        self, images: Iterable[Source | Item], on_error: OnError = "raise", *, order: Order = None
+    ) -> Iterator[Word]:
+        """Read any number of pictures, each anything that :meth:`read` takes; yields a word for each, in order.
+
+        It streams: at most ``look_ahead`` pictures beyond the word at hand have been taken from ``images``, which may
+        never end. They are taken in the caller's thread, decoded in others, and run through the network in yet another,
+        while the caller works on the words. Arrays, Pillow images and file objects are consumed as they are taken, so
+        what yields them may use their memory again.
+
+        ``on_error`` says what becomes of a picture that cannot be read: ``raise`` its ImageError (after the words
+        before it), ``skip`` it, or ``record`` a word with :attr:`~crnn.Word.error` in its place. An exception that
+        ``images`` raises comes out after the words before it, whatever ``on_error`` says.
+        """
+        if on_error not in ("raise", "skip", "record"):
+            raise OptionError(f"on_error is raise, skip or record, not {on_error!r}")
+        single = isinstance(images, str | bytes | os.PathLike | np.ndarray | Image.Image | Item)
+        if single or hasattr(images, "read"):
+            raise OptionError("read_many takes an iterable of pictures; one picture goes to read (a stack to list(...))")
+        self._check_process()
+        return self._stream(iter(images), on_error, order)
+
+    @property
+    def look_ahead(self) -> int:
+        """How many pictures :meth:`read_many` takes ahead at most: a batch at hand, and one for each engine call."""
+        return self.batch_size * (self._calls + 1)
+
+    def _stream(self, images: Iterator[Source | Item], on_error: OnError, order: Order) -> Iterator[Word]:
+        numbered = enumerate(images, 1)
+        batches: deque[Future[list[Word | _Unreadable]]] = deque()
+        waiting: deque[Future[_Picture | _Unreadable]] = deque(maxlen=_UNDECODED_A_THREAD * self._decoders._max_workers)
+        failure: Exception | None = None
+        ended = False
+        try:
+            while True:
+                while not ended and len(batches) <= self._calls:
+                    batch: list[Future[_Picture | _Unreadable]] = []
+                    try:
+                        for number, image in islice(numbered, self.batch_size):
+                            if len(waiting) == waiting.maxlen:
+                                waiting[0].exception()  # waits for it
+                            batch.append(self._submit(image, number, order))
+                            waiting.append(batch[-1])
+                    except Exception as error:
+                        failure = error
+                    ended = len(batch) < self.batch_size
+                    if batch:
+                        batches.append(self._runners.submit(self._run, batch))
+                if not batches:
+                    break
+                for result in batches.popleft().result():
+                    if isinstance(result, Word):
+                        yield result
+                    elif on_error == "record":
+                        yield Word("", 0.0, (), result.source, result.reason)
+                    elif on_error == "raise":
+                        raise result.error
+            if failure is not None:
+                raise failure
+        finally:
+            for left in (*batches, *waiting):
+                left.cancel()
+
+    def _submit(self, image: Source | Item, number: int, order: Order) -> Future[_Picture | _Unreadable]:
+        """Have a picture decoded; at once if its memory may be used for something else afterwards."""
+        source, data = _named(image)
+        name = f"picture {number}"
+        if isinstance(data, np.ndarray | Image.Image):
+            done: Future[_Picture | _Unreadable] = Future()
+            done.set_result(self._load(source, data, name, order))
+            return done
+        if isinstance(data, bytearray | memoryview):
+            data = bytes(data)
+        elif hasattr(data, "read"):
+            data = data.read()
+        return self._decoders.submit(self._load, source, data, name, order)
+
+    def _load(self, source: str | None, data: Source, name: str, order: Order) -> _Picture | _Unreadable:
+        try:
+            return self._fit(source, open_gray(data, order=order, pixel_limit=self.pixel_limit))
+        except CrnnError as error:
+            return _unreadable(source, error, name)
+
+    def _fit(self, source: str | None, gray: Image.Image) -> _Picture:
+        return _Picture(source, prepare(gray, self.spec), gray.width)
+
+    def _run(self, batch: list[Future[_Picture | _Unreadable]]) -> list[Word | _Unreadable]:
+        results = [future.result() for future in batch]
+        words = iter(self._words([result for result in results if isinstance(result, _Picture)]))
+        return [next(words) if isinstance(result, _Picture) else result for result in results]
+
+    def _words(self, pictures: list[_Picture]) -> list[Word]:
+        if not pictures:
+            return []
+        spec = self.spec
+        logp = self._engine.run(normalise(np.stack([picture.pixels for picture in pictures]), spec))
+        return [
+            Word(
+                word.text,
+                word.confidence,
+                tuple(
+                    [Character(c, score, ctc.frame_span(*frames, spec, width)) for c, score, frames in word.characters]
+                ),
+                source,
+            )
+            for word, (source, _, width) in zip(
+                ctc.decode(logp, spec.charset, spec.temperature), pictures, strict=True
+            )
+        ]
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise EngineError("this Reader was opened before the process forked; open one in each process")
+
+
+def _named(image: Source | Item) -> tuple[str | None, Source]:
+    """A picture's name, if it has one, and the picture."""
+    if isinstance(image, tuple):
+        if len(image) != 2 or not isinstance(image[0], str):
+            raise OptionError(f"a tuple of {len(image)} is no picture; a picture with a name is crnn.Item(name, picture)")
+        return image[0], image[1]
+    if isinstance(image, str | os.PathLike):
+        return os.fspath(image), image
+    name = getattr(image, "name", None)  # a file object's; an int if it was opened by its descriptor
+    return name if isinstance(name, str) else None, image
+
+
+def _unreadable(source: str | None, error: CrnnError, name: str) -> _Unreadable:
+    """Put the picture's own name, or else ``name``, where images.py could only say "picture"."""
+    reason = str(error).removeprefix("picture: ")
+    if source is not None:
+        reason = reason.removeprefix(f"{source}: ")
+    return _Unreadable(source, type(error)(f"{source or name}: {reason}"), reason)
