@@ -115,7 +115,7 @@ def decode(logp: Scores, charset: Charset, temperature: float = 1.0) -> list[Dec
 
 
 def tempered(logp: Scores, temperature: float) -> Scores:
-    """The posteriors at another temperature: the log-softmax over the classes of ``logp / temperature``, frame by frame.
+    """The posteriors at another temperature: in each frame, the log-softmax over the classes of ``logp / temperature``.
 
     That is what dividing the logits by it would have given, as logits and ``logp`` differ by a constant in each frame.
     Above 1 it makes the network less sure of every frame, below 1 surer; the order of the classes stays (Guo et al.,

@@ -209,9 +209,10 @@ def _tar(file: _Forward, name: str, skip: _Skip) -> Iterator[Item]:
     found = False
     try:
         # "r:" and not "r|*": tarfile's own stream seeks for ages in an archive that names an absurd size
-        with tarfile.open(fileobj=_Forward(_decompressed(file)), mode="r:", tarinfo=_Member) as tar:  # type: ignore[arg-type]
+        content: Any = _Forward(_decompressed(file))
+        with tarfile.open(fileobj=content, mode="r:", tarinfo=_Member) as tar:
             while (member := tar.next()) is not None:
-                tar.members = []  # of which it would keep one for every picture
+                tar.members = []  # type: ignore[attr-defined]  # of which it would keep one for every picture
                 base = member.name.rpartition("/")[2]
                 if base.startswith(".") or not base.lower().endswith(SUFFIXES) or member.isdir():
                     continue
@@ -222,8 +223,8 @@ def _tar(file: _Forward, name: str, skip: _Skip) -> Iterator[Item]:
                 elif member.size > STREAM_LIMIT:
                     skip(source, ImageError(_too_large()))
                 else:
-                    content = tar.extractfile(member)
-                    yield Item(source, content.read() if content else b"")
+                    data = tar.extractfile(member)
+                    yield Item(source, data.read() if data else b"")
         file.seek(file.tell() + (1 << 20))  # the padding at its end, so that whoever writes the pipe is not cut off
     except CrnnError:
         raise

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from crnn.errors import OptionError
 
 if TYPE_CHECKING:
-    from crnn.reader import Word
+    from crnn.word import Word
 
 Write = Callable[[bytes], object]
 

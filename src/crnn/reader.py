@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,7 @@ from crnn.spec import ModelSpec
 from crnn.word import Character, Word
 
 Order: TypeAlias = Literal["RGB", "BGR"] | None
+Boxes: TypeAlias = Sequence[ArrayLike] | NDArray[Any]
 OnError: TypeAlias = Literal["raise", "skip", "record"]
 
 _THREADS_A_CALL = 4
@@ -97,6 +98,7 @@ class Reader:
             self._engine, self._why = engine, "opened by the caller"
         self._calls = max(1, threads // self._engine.threads)
         self._process = os.getpid()
+        self._undecoded = threads * _UNDECODED_A_THREAD
         # Threads start when they get their first work, and end with the Reader.
         self._decoders = ThreadPoolExecutor(threads, "crnn-decode")
         self._runners = ThreadPoolExecutor(self._calls, "crnn-run")
@@ -126,8 +128,13 @@ class Reader:
         """What a user should know about the model, one line each."""
         return self._engine.notes
 
-    # Overloads would promise more than a type checker can see: boxes=None or not is known only when it runs.
-    def read(self, image: Source | Item, boxes: Sequence[ArrayLike] | None = None, *, order: Order = None) -> Any:
+    @overload
+    def read(self, image: Source | Item, boxes: None = None, *, order: Order = None) -> Word: ...
+
+    @overload
+    def read(self, image: Source | Item, boxes: Boxes, *, order: Order = None) -> list[Word]: ...
+
+    def read(self, image: Source | Item, boxes: Boxes | None = None, *, order: Order = None) -> Word | list[Word]:
         """Read one picture: anything :func:`crnn.images.open_gray` takes, or an :class:`Item`.
 
         Returns a :class:`crnn.Word`; with ``boxes`` a list of them, one for each box. A box is four corners (x, y) in
@@ -171,7 +178,7 @@ class Reader:
             raise OptionError(f"on_error is raise, skip or record, not {on_error!r}")
         single = isinstance(images, str | bytes | os.PathLike | np.ndarray | Image.Image | Item)
         if single or hasattr(images, "read"):
-            raise OptionError("read_many takes an iterable of pictures; one picture goes to read (a stack to list(...))")
+            raise OptionError("read_many takes an iterable of pictures; one picture goes to read()")
         self._check_process()
         return self._stream(iter(images), on_error, order)
 
@@ -183,7 +190,7 @@ class Reader:
     def _stream(self, images: Iterator[Source | Item], on_error: OnError, order: Order) -> Iterator[Word]:
         numbered = enumerate(images, 1)
         batches: deque[Future[list[Word | _Unreadable]]] = deque()
-        waiting: deque[Future[_Picture | _Unreadable]] = deque(maxlen=_UNDECODED_A_THREAD * self._decoders._max_workers)
+        waiting: deque[Future[_Picture | _Unreadable]] = deque(maxlen=self._undecoded)
         failure: Exception | None = None
         ended = False
         try:
@@ -213,21 +220,21 @@ class Reader:
             if failure is not None:
                 raise failure
         finally:
-            for left in (*batches, *waiting):
-                left.cancel()
+            for batch_left in batches:
+                batch_left.cancel()
+            for picture_left in waiting:
+                picture_left.cancel()
 
     def _submit(self, image: Source | Item, number: int, order: Order) -> Future[_Picture | _Unreadable]:
         """Have a picture decoded; at once if its memory may be used for something else afterwards."""
         source, data = _named(image)
         name = f"picture {number}"
-        if isinstance(data, np.ndarray | Image.Image):
+        if isinstance(data, np.ndarray | Image.Image) or hasattr(data, "read"):
             done: Future[_Picture | _Unreadable] = Future()
             done.set_result(self._load(source, data, name, order))
             return done
         if isinstance(data, bytearray | memoryview):
             data = bytes(data)
-        elif hasattr(data, "read"):
-            data = data.read()
         return self._decoders.submit(self._load, source, data, name, order)
 
     def _load(self, source: str | None, data: Source, name: str, order: Order) -> _Picture | _Unreadable:
@@ -258,9 +265,7 @@ class Reader:
                 ),
                 source,
             )
-            for word, (source, _, width) in zip(
-                ctc.decode(logp, spec.charset, spec.temperature), pictures, strict=True
-            )
+            for word, (source, _, width) in zip(ctc.decode(logp, spec.charset, spec.temperature), pictures, strict=True)
         ]
 
     def _check_process(self) -> None:
@@ -272,7 +277,7 @@ def _named(image: Source | Item) -> tuple[str | None, Source]:
     """A picture's name, if it has one, and the picture."""
     if isinstance(image, tuple):
         if len(image) != 2 or not isinstance(image[0], str):
-            raise OptionError(f"a tuple of {len(image)} is no picture; a picture with a name is crnn.Item(name, picture)")
+            raise OptionError(f"a tuple of {len(image)} is no picture; name one with crnn.Item(name, picture)")
         return image[0], image[1]
     if isinstance(image, str | os.PathLike):
         return os.fspath(image), image

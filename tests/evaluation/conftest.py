@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,20 @@ def bar_code_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "bars.onnx"
     onnx.save(model, path)
     return path
+
+
+@pytest.fixture
+def with_temperature(bar_code_model: Path, tmp_path: Path) -> Callable[[float], Path]:
+    """with_temperature(t): the same network, whose spec has the temperature t."""
+
+    def make(temperature: float) -> Path:
+        model = onnx.load(bar_code_model)
+        helper.set_model_props(model, {SPEC_KEY: replace(DELIVERABLE, temperature=temperature).to_json()})
+        path = tmp_path / f"bars{temperature}.onnx"
+        onnx.save(model, path)
+        return path
+
+    return make
 
 
 @pytest.fixture

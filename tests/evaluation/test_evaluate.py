@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from crnn import ctc
 from crnn.datasets.lmdb import LmdbReader
 from crnn.engines import open_engine
 from crnn.errors import DatasetError, OptionError
+from crnn.evaluation.calibration import calibration
 from crnn.evaluation.evaluate import evaluate, most_confident_errors
 from crnn.evaluation.metrics import wilson
 from crnn.images import normalise, prepare
@@ -26,7 +28,8 @@ Write = Callable[..., Path]
 def test_the_report_is_the_schema_to_the_letter(bar_code: Draw, bar_code_model: Path, write_lmdb: Write) -> None:
     path = write_lmdb([(bar_code("hello"), "Hello!"), (bar_code("w0rld"), "world"), (bar_code("550"), "$5.50")])
     report = evaluate([path], open_engine(bar_code_model), 2)
-    assert list(report) == ["schema", "protocol", "model", "engine", "datasets"]
+    keys = ["schema", "protocol", "subset", "model", "engine", "temperature", "datasets", "overall"]
+    assert list(report) == keys
     assert report["schema"] == "crnn.evaluation/1"
     assert report["protocol"] == "alnum36"
     digest = hashlib.sha256(bar_code_model.read_bytes()).hexdigest()
@@ -35,8 +38,15 @@ def test_the_report_is_the_schema_to_the_letter(bar_code: Draw, bar_code_model: 
     assert report["engine"] == {"name": "onnxruntime", "version": version, "precision": "float32"}
     (data,) = report["datasets"]
     assert list(data) == [
-        "path", "sha256", "accuracy", "interval", "ned", "cer", "total", "used", "skipped", "words_per_second", "words",
+        "path", "sha256", "accuracy", "interval", "ned", "cer", "ece", "calibration", "total", "used", "skipped",
+        "words_per_second", "words",
     ]  # fmt: skip
+    assert (report["subset"], report["temperature"]) == ("all", 1.0)
+    assert report["overall"] == {key: data[key] for key in report["overall"]}
+    assert list(report["overall"]) == [
+        "accuracy", "interval", "ned", "cer", "ece", "calibration", "total", "used",
+    ]  # fmt: skip
+    assert [list(row) for row in data["calibration"]] == [["low", "high", "words", "confidence", "accuracy"]] * 15
     assert data["path"] == str(path)
     assert data["sha256"] == LmdbReader(path).sha256()
     assert data["accuracy"] == 2 / 3
@@ -110,6 +120,45 @@ def test_several_data_sets_and_a_twin(bar_code: Draw, bar_code_model: Path, writ
     second = write_lmdb([(bar_code("b"), "c")], "second")
     report = evaluate([first, second, first], open_engine(bar_code_model))
     assert [data["accuracy"] for data in report["datasets"]] == [1, 0, 1]
+    assert report["overall"]["accuracy"] == 2 / 3
+    assert (report["overall"]["used"], report["overall"]["total"]) == (3, 3)
+    assert report["overall"]["calibration"][-1]["words"] == 3
+
+
+def test_held_out_words_only(bar_code: Draw, bar_code_model: Path, write_lmdb: Write) -> None:
+    texts = [np.base_repr(1000 + 37 * i, 36).lower() for i in range(31)]
+    labels = ["---" if i == 10 else "wrong" if i % 10 else text for i, text in enumerate(texts)]
+    path = write_lmdb([(bar_code(text), label) for text, label in zip(texts, labels, strict=True)])
+    seen: list[tuple[str, int, int]] = []
+    report = evaluate([path], open_engine(bar_code_model), held_out=True, progress=lambda *each: seen.append(each))
+    (data,) = report["datasets"]
+    assert report["subset"] == "held-out"
+    assert (data["accuracy"], data["used"], data["total"]) == (1, 3, 4)
+    assert [word["text"] for word in data["words"]] == [texts[0], texts[20], texts[30]]
+    assert [word["key"] for word in data["skipped"]] == ["image-000000011"]
+    assert seen[-1] == (str(path), 4, 4)
+
+
+def test_confidence_and_calibration_follow_the_temperature_of_the_spec(
+    bar_code: Draw, bar_code_model: Path, write_lmdb: Write, with_temperature: Callable[[float], Path]
+) -> None:
+    words = [(bar_code("torn", blur=blur), label) for blur, label in [(0, "torn"), (2, "torn"), (3, "thorn")]]
+    path = write_lmdb(words)
+    cold, plain, hot = (evaluate([path], open_engine(with_temperature(value))) for value in (0.5, 1.0, 4.0))
+    assert [report["temperature"] for report in (cold, plain, hot)] == [0.5, 1.0, 4.0]
+    figures = [report["datasets"][0] for report in (cold, plain, hot)]
+    (untouched,) = evaluate([path], open_engine(bar_code_model))["datasets"]
+    assert figures[1]["words"] == untouched["words"]
+    assert len({tuple(word["text"] for word in data["words"]) for data in figures}) == 1
+    for sure, unsure in itertools.pairwise(figures):
+        pairs = zip(sure["words"], unsure["words"], strict=True)
+        assert all(a["confidence"] >= b["confidence"] for a, b in pairs)
+        assert sure["words"][2]["confidence"] > unsure["words"][2]["confidence"]
+    for data in figures:
+        confidences = [word["confidence"] for word in data["words"]]
+        expected = calibration(confidences, [True, True, False])
+        assert data["ece"] == expected.ece
+        assert sum(row["words"] for row in data["calibration"]) == 3
 
 
 def test_errors(bar_code: Draw, bar_code_model: Path, write_lmdb: Write, tmp_path: Path) -> None:

@@ -93,6 +93,28 @@ def test_table_json_and_errors(words: Path, bar_code_model: Path, tmp_path: Path
     assert sorted(os.listdir(tmp_path)) == ["r.json", "words_lmdb"]  # no temporary file
 
 
+def test_calibration_in_the_table(words: Path, bar_code_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    code, stdout, _ = run(words, words, "--model", bar_code_model, "--json", out)
+    assert code == 0
+    report = json.loads(out.read_text("utf-8"))
+    (heading,) = (line for line in stdout.splitlines() if "ECE" in line)
+    place = heading.split().index("ECE") - heading.split().index("accuracy")
+    rows = [line.split() for line in stdout.splitlines() if line.startswith(("  words_lmdb ", "  all "))]
+    assert [row[0] for row in rows] == ["words_lmdb", "words_lmdb", "all"]
+    assert [row[1] for row in rows] == ["25.00%"] * 3
+    figures = [data["ece"] for data in [*report["datasets"], report["overall"]]]
+    assert [row[1 + place] for row in rows] == [f"{ece:.3f}" for ece in figures]
+    assert 0.4 < figures[0] < 0.75
+    assert rows[2][-1] == "8/10"
+
+    code, stdout, _ = run(words, "--model", bar_code_model, "--held-out")
+    assert code == 0
+    assert "held-out words" in stdout and "100.00%" in stdout and "1/1" in stdout
+    assert "skipped image" not in stdout
+    assert "  all " not in stdout
+
+
 def test_a_foreign_model_is_pointed_out(words: Path, bar_code_model: Path, tmp_path: Path) -> None:
     import onnx
 

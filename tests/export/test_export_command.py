@@ -2,15 +2,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from torch import Tensor
 
+from crnn.ctc import decode
+from crnn.datasets.lmdb import LmdbReader, LmdbWriter
+from crnn.engines import open_engine
+from crnn.evaluation.calibration import calibrate
+from crnn.evaluation.evaluate import evaluate
+from crnn.evaluation.protocols import alnum36
 from crnn.export.onnx import round_weights, weights_from_onnx
+from crnn.export.parity import CheckSet
 from crnn.spec import ModelSpec
 from crnn.training.checkpoints import save_weights
+from crnn.training.folding import network_of
 
 SPEC = ModelSpec(licence="for tests", lineage=("random weights",))
 
@@ -48,6 +58,48 @@ def test_weights_file(run_folder: Path, words_lmdb: Path, tmp_path: Path) -> Non
     done = crnn_export(run_folder / "weights.safetensors", tmp_path / "crnn.onnx", "--check", words_lmdb)
     assert done.returncode == 0, done.stderr
     assert onnx.load(tmp_path / "crnn.onnx").opset_import[0].version == 11
+
+
+def test_calibrated(
+    run_folder: Path, weights: dict[str, Tensor], words: CheckSet, words_lmdb: Path, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        logp = network_of(weights)(torch.from_numpy(words.images)).numpy()
+    texts = [word.text for word in decode(logp, SPEC.charset)]
+    reader, path = LmdbReader(words_lmdb), tmp_path / "lmdb"
+    with LmdbWriter(path) as writer:
+        for i in range(1000):  # of the held-out words, every second is read as its label says
+            if i % 10:
+                writer.add(b"no picture", "x")
+            else:
+                k = i // 10 % len(texts)
+                writer.add(reader.image_bytes(k), (alnum36(texts[k]) or "x") if i % 20 else "wrong")
+    out, second = tmp_path / "crnn.onnx", tmp_path / "second.onnx"
+    done = crnn_export(run_folder, out, "--check", words_lmdb, "--calibrate", path)
+    assert done.returncode == 0, done.stderr
+    assert "fitted to 100 held-out words" in done.stdout
+    state, spec = weights_from_onnx(out)
+    assert spec.temperature != 1
+    assert spec == replace(SPEC, temperature=spec.temperature)
+    assert f"Temperature {spec.temperature}," in done.stdout
+    found = calibrate(open_engine(out), [path])  # the engine that people read with agrees
+    assert found.temperature == pytest.approx(spec.temperature, rel=0.03)
+    held_out = evaluate([path], open_engine(out), held_out=True)
+    assert held_out["temperature"] == spec.temperature
+    assert held_out["overall"]["ece"] < found.before
+
+    done = crnn_export(out, second, "--check", words_lmdb)  # from then on it belongs to the weights
+    assert done.returncode == 0, done.stderr
+    assert weights_from_onnx(second)[1] == spec
+    assert all(state[key].equal(value) for key, value in weights_from_onnx(second)[0].items())
+
+
+def test_too_few_words_to_calibrate_with(run_folder: Path, words_lmdb: Path, tmp_path: Path) -> None:
+    done = crnn_export(run_folder, tmp_path / "crnn.onnx", "--check", words_lmdb, "--calibrate", words_lmdb)
+    assert done.returncode == 2
+    assert done.stderr.startswith("crnn: calibrating needs at least 100 held-out words")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

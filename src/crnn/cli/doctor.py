@@ -104,7 +104,7 @@ def _read(name: str) -> dict[str, Any]:
         sample = LmdbReader(Path(__file__).parent.parent / "samples" / "words_lmdb")
         labels = [alnum36(sample.label(i)) for i in range(_WORDS)]
         items = [Item(sample.key(i), sample.image_bytes(i)) for i in range(_WORDS)]
-        texts = [word.text for word in Reader(engine=name).read_many(items)]
+        texts = [word.text for word in Reader(engine=engine).read_many(items)]
     except CrnnError as error:
         return found | {"error": str(error)}
     except Exception as error:  # a broken library; its own words are the best there is

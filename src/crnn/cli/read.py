@@ -18,7 +18,8 @@ from crnn.errors import OptionError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from crnn.reader import Item, Word
+    from crnn.reader import Item
+    from crnn.word import Word
 
 _ROWS = 40  # of the table are laid out together, so that it grows while words come in
 
@@ -56,9 +57,7 @@ def read(
     ] = None,
     engine: Annotated[str, typer.Option(help="What runs the network; auto is the fastest one installed.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Words in one call of the network.")] = 64,
-    pixel_limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Refuse pictures of more pixels.", show_default="64000000")
-    ] = None,
+    pixel_limit: Annotated[int, typer.Option(min=1, metavar="N", help="Refuse pictures of more pixels.")] = 64_000_000,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say which engine reads, and why.")] = False,
 ) -> None:
     """Read the word in each picture: its text, and the probability that the text is right.
@@ -81,6 +80,7 @@ def read(
 
     import warnings
 
+    from PIL import Image
     from rich.console import Console
 
     from crnn.images import PIXEL_LIMIT
@@ -90,16 +90,16 @@ def read(
 
     # Pillow warns of oddities in files, the same ones that we report as errors if they matter
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    if pixel_limit > PIXEL_LIMIT:
+        Image.MAX_IMAGE_PIXELS = None  # ours is the limit then, and not Pillow's
     err = Console(stderr=True, highlight=False)
     named: Iterable[str] = chain(paths or [], listed(list_file) if list_file is not None else [])
     with ExitStack() as stack:
         results = stack.enter_context(ResultFile(out)) if out is not None else None
         had = len(results.sources) if results else 0
-        reader = Reader(
-            model, engine=engine, batch_size=batch_size, pixel_limit=PIXEL_LIMIT if pixel_limit is None else pixel_limit
-        )
-        if verbose:
-            err.print(f"crnn: {reader.engine}", markup=False, soft_wrap=True)
+        reader = Reader(model, engine=engine, batch_size=batch_size, pixel_limit=pixel_limit)
+        for note in (reader.engine, *reader.notes) if verbose else reader.notes:
+            err.print(f"crnn: {note}", markup=False, soft_wrap=True)
         table = not chosen and sys.stdout.isatty()
         # Rows that appear are progress enough, and the two would write over each other.
         show = err.is_terminal and not (sys.stdout.isatty() and not results)
@@ -167,8 +167,7 @@ class _Skipped:
                 self.read += 1
                 yield word
             else:
-                source = word.source or "picture"
-                self(source, word.error.removeprefix(f"{source}: ").removeprefix("picture: "))
+                self(word.source or "picture", word.error)
 
     def summarise(self) -> None:
         shown = [f"{count:,} {reason}" for reason, count in self.reasons.most_common(5)]
@@ -234,7 +233,8 @@ def _print_table(words: Iterable[Word], console: Console) -> None:
 
     from crnn.outputs import visible
 
-    width, rows, headed = 4, [], False
+    width, headed = len("text"), False
+    rows: list[tuple[str, float, str]] = []
 
     def lay_out() -> None:
         nonlocal width, headed

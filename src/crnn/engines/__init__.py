@@ -30,13 +30,16 @@ class Engine(Protocol):
     """The floating-point type it computes in, such as ``float32``."""
     device: str
     """What it really runs on, such as ``CPU``."""
-    threads: int
-    """How many threads one call of ``run`` computes in."""
     path: Path
     """The file the weights came from."""
     spec: ModelSpec
     notes: tuple[str, ...]
     """What a user should know about the model, one line each: that a contract had to be assumed, for instance."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads one call of ``run`` computes in."""
+        ...
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32[N, channels, height, width] -> float32[steps, N, classes], log-probabilities, class 0 the blank.

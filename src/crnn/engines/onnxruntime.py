@@ -22,8 +22,9 @@ class OnnxRuntimeEngine:
     The spec comes from the file's metadata. A file without one, made by somebody else's exporter, is taken to follow
     the deliverable's contract, and ``notes`` says so; a single input and output may have names of their own.
 
-    Its threads sleep while they have nothing to do. By default they spin, which takes the processor from whatever else
-    has work (the pictures' decoding, another process) without making a word faster.
+    Its threads sleep while they wait for each other. Left to its defaults ONNX Runtime makes them spin, which takes the
+    processors from whatever else has work, such as decoding the next pictures: on two busy ones a single word took 45
+    ms instead of 18.
 
     Raises EngineError if ONNX Runtime is missing, ModelError if the file is no ONNX network of the spec's shapes.
     """

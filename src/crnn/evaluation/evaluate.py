@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from crnn import ctc
 from crnn.datasets.lmdb import LmdbReader
 from crnn.engines import Engine
-from crnn.errors import CrnnError, DatasetError, OptionError
+from crnn.errors import DatasetError, OptionError
+from crnn.evaluation.calibration import calibration
 from crnn.evaluation.metrics import score
 from crnn.evaluation.protocols import ALNUM36, alnum36
-from crnn.images import normalise, prepare
-from crnn.spec import ModelSpec
+from crnn.evaluation.words import prepared, usable_labels
+from crnn.images import normalise
 
 SCHEMA = "crnn.evaluation/1"
 
@@ -31,19 +25,31 @@ Progress = Callable[[str, int, int], None]
 
 
 def evaluate(
-    datasets: Sequence[str | Path], engine: Engine, batch_size: int = 64, *, progress: Progress | None = None
+    datasets: Sequence[str | Path],
+    engine: Engine,
+    batch_size: int = 64,
+    *,
+    held_out: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Read every word of LMDB ``datasets`` and report, as a dictionary ready for JSON::
 
-        {schema, protocol, model: {path, sha256}, engine: {name, version, precision},
-         datasets: [{path, sha256, accuracy, interval: [lo, hi], ned, cer, total, used, skipped: [{key, reason}],
-                     words_per_second, words: [{key, label, text, confidence}]}]}
+        {schema, protocol, subset, model: {path, sha256}, engine: {name, version, precision}, temperature,
+         datasets: [{path, sha256, accuracy, interval: [lo, hi], ned, cer, ece, calibration: [bin], total, used,
+                     skipped: [{key, reason}], words_per_second, words: [{key, label, text, confidence}]}],
+         overall: {accuracy, interval, ned, cer, ece, calibration: [bin], total, used}}
+
+    where a bin is ``{low, high, words, confidence, accuracy}``.
 
     ``accuracy``, ``interval``, ``ned`` and ``cer`` are fractions (:class:`crnn.evaluation.metrics.Scores`) over the
     ``used`` words. Words whose picture or label is missing or cannot be decoded, and words of whose label the protocol
     leaves nothing, are *not* counted as read wrongly: they are listed in ``skipped`` and are no part of ``used``, so
     ``used + len(skipped) == total``. ``label`` and ``text`` are what was compared, after the protocol; ``confidence``
-    is the exact CTC probability of the decoded text. ``words_per_second`` covers decoding the picture, the network and
+    is the exact CTC probability of the decoded text at the spec's ``temperature``, and ``ece`` the expected calibration
+    error of these confidences, ``calibration`` its bins (:func:`crnn.evaluation.calibration.calibration`).
+    ``overall`` takes the words of all data sets together, as many times as they are given. ``held_out`` looks only at
+    the words of training sets that training leaves alone (:mod:`crnn.datasets.split`): ``total`` is then their number
+    and ``subset`` "held-out" instead of "all". ``words_per_second`` covers decoding the picture, the network and
     the CTC decoding, by the wall clock. A data set's ``sha256`` is :meth:`crnn.datasets.lmdb.LmdbReader.sha256`.
 
     Raises DatasetError for a data set that cannot be opened or has no usable word, and the engine's errors.
@@ -53,55 +59,51 @@ def evaluate(
     readers = [LmdbReader(path) for path in datasets]
     for reader in readers:  # a mistyped path shows now and not after the first data set
         len(reader)
+    reports = [_evaluate_one(reader, engine, batch_size, held_out, progress) for reader in readers]
     return {
         "schema": SCHEMA,
         "protocol": ALNUM36,
+        "subset": "held-out" if held_out else "all",
         "model": {"path": str(engine.path), "sha256": _file_sha256(engine.path)},
         "engine": {"name": engine.name, "version": engine.version, "precision": engine.precision},
-        "datasets": [_evaluate_one(reader, engine, batch_size, progress) for reader in readers],
+        "temperature": engine.spec.temperature,
+        "datasets": reports,
+        "overall": {
+            **_figures([word for report in reports for word in report["words"]]),
+            "total": sum(report["total"] for report in reports),
+            "used": sum(report["used"] for report in reports),
+        },
     }
 
 
-def _evaluate_one(reader: LmdbReader, engine: Engine, batch_size: int, progress: Progress | None) -> dict[str, Any]:
-    labels: dict[int, str] = {}
-    skipped: dict[int, str] = {}
-    for i in range(len(reader)):
-        try:
-            stored = reader.label(i)
-        except CrnnError as error:
-            skipped[i] = str(error)
-            continue
-        labels[i] = alnum36(stored)
-        if not labels[i]:
-            del labels[i]
-            skipped[i] = f"nothing is left of the label {stored!r} under {ALNUM36}"
-
+def _evaluate_one(
+    reader: LmdbReader, engine: Engine, batch_size: int, held_out: bool, progress: Progress | None
+) -> dict[str, Any]:
+    labels, skipped = usable_labels(reader, held_out)
+    total = len(labels) + len(skipped)
     words: list[dict[str, Any]] = []
     start = time.perf_counter()
-    for indices, pixels, errors in _batches(reader, list(labels), engine.spec, batch_size):
+    for indices, pixels, errors in prepared(reader, list(labels), engine.spec, batch_size):
         skipped.update(errors)
         if indices:
-            decoded = ctc.decode(engine.run(normalise(pixels, engine.spec)), engine.spec.charset)
+            logp = engine.run(normalise(pixels, engine.spec))
+            decoded = ctc.decode(logp, engine.spec.charset, engine.spec.temperature)
             words += [
                 {"key": reader.key(i), "label": labels[i], "text": alnum36(word.text), "confidence": word.confidence}
                 for i, word in zip(indices, decoded, strict=True)
             ]
         if progress:
-            progress(str(reader.path), len(words) + len(skipped), len(reader))
+            progress(str(reader.path), len(words) + len(skipped), total)
     seconds = time.perf_counter() - start
 
     if not words:
         reasons = f"; the first: {skipped[min(skipped)]}" if skipped else ""
-        raise DatasetError(f"{reader.path}: no word of {len(reader)} can be used{reasons}")
-    scores = score([word["label"] for word in words], [word["text"] for word in words])
+        raise DatasetError(f"{reader.path}: no word of {total} can be used{reasons}")
     return {
         "path": str(reader.path),
         "sha256": reader.sha256(),
-        "accuracy": scores.accuracy,
-        "interval": list(scores.interval),
-        "ned": scores.ned,
-        "cer": scores.cer,
-        "total": len(reader),
+        **_figures(words),
+        "total": total,
         "used": len(words),
         "skipped": [{"key": reader.key(i), "reason": skipped[i]} for i in sorted(skipped)],
         "words_per_second": len(words) / seconds,
@@ -109,37 +111,17 @@ def _evaluate_one(reader: LmdbReader, engine: Engine, batch_size: int, progress:
     }
 
 
-def _batches(
-    reader: LmdbReader, indices: Sequence[int], spec: ModelSpec, batch_size: int
-) -> Iterator[tuple[list[int], NDArray[np.uint8], dict[int, str]]]:
-    """Words in order as (indices, uint8[len(indices), height, width], reasons of those that cannot be decoded).
-
-    Threads decode the next batches while the caller works on the last one: Pillow lets go of the interpreter lock.
-    """
-
-    def load(i: int) -> NDArray[np.uint8] | str:
-        try:
-            return prepare(reader.image(i), spec)
-        except CrnnError as error:
-            return str(error)
-
-    empty = np.empty((0, spec.height, spec.width), np.uint8)
-    remaining = iter(indices)
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode") as pool:
-
-        def submit() -> list[tuple[int, Future[NDArray[np.uint8] | str]]]:
-            return [(i, pool.submit(load, i)) for i in islice(remaining, batch_size)]
-
-        ahead = deque([submit(), submit()])
-        try:
-            while batch := ahead.popleft():
-                ahead.append(submit())
-                results = [(i, future.result()) for i, future in batch]
-                good = [(i, result) for i, result in results if not isinstance(result, str)]
-                pixels = np.stack([result for _, result in good]) if good else empty
-                yield [i for i, _ in good], pixels, {i: result for i, result in results if isinstance(result, str)}
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def _figures(words: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    labels, texts = [word["label"] for word in words], [word["text"] for word in words]
+    scores = score(labels, texts)
+    right = [label == text for label, text in zip(labels, texts, strict=True)]
+    return {
+        "accuracy": scores.accuracy,
+        "interval": list(scores.interval),
+        "ned": scores.ned,
+        "cer": scores.cer,
+        **calibration([word["confidence"] for word in words], right).as_json(),
+    }
 
 
 def most_confident_errors(words: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:

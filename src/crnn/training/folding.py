@@ -48,7 +48,8 @@ def network_of(state_dict: Mapping[str, Tensor]) -> CRNN:
 def fold(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same function without batch normalisation: ``batchnorm{i}`` goes into ``conv{i}``, wherever there is one.
 
-    Tensors that stay the same are shared, not copied. The arithmetic is done in float64 and rounded once to the weights' own dtype.
+    Tensors that stay the same are shared, not copied. The arithmetic is done in float64 and rounded once to the
+    weights' own dtype.
     Raises CheckpointError if a batch normalisation has no convolution before it or lacks one of its tensors.
     """
     folded = {key: value for key, value in state_dict.items() if not key.startswith("cnn.batchnorm")}
