@@ -17,7 +17,7 @@ OUT = Path(__file__).resolve().parent.parent / "examples"
 SANS, BOLD, MONO = "DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono-Bold.ttf"
 SERIF, NARROW, SCRIPT = "DejaVuSerif-Bold.ttf", "DejaVuSansCondensed-Bold.ttf", "LobsterTwo-BoldItalic.otf"
 RNG = np.random.default_rng(2015)
-Colour = str | tuple[int, ...]
+Colour = str | int | tuple[int, ...]
 
 
 def board(text: str, font: str, size: int, ink: Colour, ground: Colour, margin: float = 0.35, mode: str = "RGB") -> Any:
@@ -73,7 +73,7 @@ def main() -> None:
     board("Bakery", SCRIPT, 80, (90, 45, 15, 255), (0, 0, 0, 0), mode="RGBA").save(OUT / "bakery.png")  # transparent
     board("regency", SERIF, 60, (212, 175, 80), (15, 55, 40)).save(OUT / "regency.jpg", quality=90)
     plate = framed(board("KL58XWT", MONO, 66, "black", (245, 205, 40)), "black")
-    seen_from_the_side(plate, 1.0, 0.7).save(OUT / "kl58xwt.jpg", quality=80)
+    seen_from_the_side(plate, 1.0, 0.85).save(OUT / "kl58xwt.jpg", quality=80)
     number = np.asarray(board("904173", MONO, 40, 60, 190, mode="L"), np.uint16)
     Image.fromarray(number * 257).save(OUT / "904173.png")  # 16 bits
     tube = board("OPEN", BOLD, 70, (255, 60, 90), "black")
@@ -82,7 +82,7 @@ def main() -> None:
     small = board("Museum", SERIF, 60, (40, 40, 45), (205, 200, 190)).filter(ImageFilter.GaussianBlur(3))
     small.resize((small.width // 4, small.height // 4)).save(OUT / "museum.jpg", quality=60)  # tiny and blurred
     price = board("SALE50", BOLD, 60, "white", (200, 25, 30), 0.45)
-    price.rotate(9, Image.Resampling.BICUBIC, expand=True, fillcolor=(200, 25, 30)).save(OUT / "sale50.png")  # tilted
+    price.rotate(5, Image.Resampling.BICUBIC, expand=True, fillcolor=(200, 25, 30)).save(OUT / "sale50.png")  # tilted
     exif = Image.Exif()
     exif[0x0112] = 6  # as phones store it: turned, with a note
     shelf = noisy(board("Library", SANS, 62, (30, 30, 30), (225, 215, 190)), 9)

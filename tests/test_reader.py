@@ -322,8 +322,8 @@ def test_threads_end_with_the_reader() -> None:
 
 
 def test_options_that_make_no_sense(reader: Reader) -> None:
-    options: dict[str, Any]
-    for options in ({"batch_size": 0}, {"threads": 0}, {"pixel_limit": 0}):
+    cases: list[dict[str, Any]] = [{"batch_size": 0}, {"threads": 0}, {"pixel_limit": 0}]
+    for options in cases:
         with pytest.raises(OptionError, match=f"{next(iter(options))} must be at least 1, not 0"):
             Reader(engine=Bars(), **options)
     with pytest.raises(OptionError, match="only one of the two"):

@@ -256,17 +256,22 @@ class _Forward:
     def seek(self, position: int) -> int:
         if position < self._position:
             raise OSError("goes backwards")
-        while (ahead := position - self._position) and self.read(min(ahead, 1 << 20)):
+        while (ahead := position - self._position) and self.read(min(ahead, 1 << 16)):
             pass
         return self._position
 
 
 class _Member(tarfile.TarInfo):
-    """A header that is refused where it is about to make tarfile hold more than a name's worth of memory."""
+    """A header that is refused where tarfile would take damage for the archive's end, or hold any size of name."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
-        member = super().frombuf(buf, encoding, errors)
+        try:
+            member = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if type(error).__name__ in ("EOFHeaderError", "EmptyHeaderError"):  # which no public name is given to
+                raise
+            raise DatasetError(f"damaged or truncated tar archive ({error})") from None
         if member.size > _TAR_HEADER and (member.type in b"LKxgX"):
             raise DatasetError("damaged or hostile tar archive (a header of more than a megabyte)")
         return member

@@ -6,6 +6,7 @@ keeps its bytes as ``\\udcXX`` escapes.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 Write = Callable[[bytes], object]
 
 CSV_HEADER = b"text,confidence,source\n"
+
+_LONGEST = 1 << 22  # bytes; no row of ours comes near
 
 
 def record(word: Word) -> dict[str, Any]:
@@ -45,9 +48,13 @@ def json_line(word: Word) -> bytes:
 
 def csv_line(word: Word) -> bytes:
     """One word as one row of CSV (more than one line only if its source's name has line breaks)."""
-    row = io.StringIO()
-    csv.writer(row, lineterminator="\n").writerow([word.text, f"{word.confidence:.6f}", word.source])
-    return row.getvalue().encode("utf-8", "backslashreplace")
+    row = f"{_quoted(word.text)},{word.confidence:.6f},{_quoted(word.source or '')}\n"
+    return row.encode("utf-8", "backslashreplace")
+
+
+def _quoted(field: str) -> str:
+    # not csv.writer, which leaves a lone carriage return unquoted on some versions of Python; csv.reader refuses that
+    return '"' + field.replace('"', '""') + '"' if any(c in field for c in ',"\r\n') else field
 
 
 def plain_line(word: Word) -> bytes:
@@ -96,6 +103,8 @@ class ResultFile:
         self.sources: set[str] = set()
 
     def __enter__(self) -> Self:
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+            raise OptionError(f"{self.path}: a pipe or a device, not a file; print with --jsonl or --csv instead")
         try:
             # not "a": the cut-off end of an earlier run is taken away, once all the rest is known to be ours
             self._file = self.path.open("r+b" if self.path.exists() else "x+b")
@@ -108,7 +117,7 @@ class ResultFile:
             if end == 0:
                 self._append(self._header)
         except BaseException as error:
-            self._file.close()
+            self._close()
             if isinstance(error, OSError):
                 raise self._cannot("read", error) from None
             raise
@@ -117,7 +126,11 @@ class ResultFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._close()
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):  # of a line that could not be written, which _append has said
+            self._file.close()
 
     def claim(self, source: str) -> bool:
         """Whether the source is neither in the file nor claimed before."""
@@ -152,7 +165,7 @@ class ResultFile:
             elif number == 1 and self._csv:
                 good = self._header.startswith(row)
             else:  # cut off
-                good = self._csv or row.startswith(b'{"text"'[: len(row)])
+                good = len(row) < _LONGEST and (self._csv or row.startswith(b'{"text"'[: len(row)]))
             if not good:
                 what = f"row {number} was not written by crnn read"
                 raise OptionError(f"{self.path}: {what}; give another name to --out, or move this file away")
@@ -162,15 +175,17 @@ class ResultFile:
 
     def _rows(self) -> Iterator[tuple[bytes, bool]]:
         """The rows and whether they are whole. A row of CSV goes on over line breaks within quotes."""
-        row, quotes = b"", 0
-        for line in self._file:
+        row, quotes = bytearray(), 0
+        while line := self._file.readline(_LONGEST):
             row += line
+            if len(row) > _LONGEST:
+                break
             quotes += line.count(b'"') if self._csv else 0
             if line.endswith(b"\n") and quotes % 2 == 0:
-                yield row, True
-                row, quotes = b"", 0
+                yield bytes(row), True
+                row, quotes = bytearray(), 0
         if row:
-            yield row, False
+            yield bytes(row), False
 
     def _source(self, row: bytes) -> str | None:
         try:

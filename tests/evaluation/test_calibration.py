@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from crnn.datasets.lmdb import LmdbReader
 from crnn.engines import open_engine
 from crnn.errors import DatasetError
-from crnn.evaluation import calibration as module
 from crnn.evaluation.calibration import Bin, calibrate, calibration, fit
+from crnn.evaluation.words import usable_labels
 from crnn.spec import ModelSpec
 from crnn.training.data import RealWords
 
@@ -91,6 +91,13 @@ def test_a_certain_but_wrong_word_does_not_cost_infinity() -> None:
     assert np.isfinite([found.temperature, found.before, found.after]).all()
 
 
+@pytest.mark.parametrize(("sure", "right", "temperature"), [(1e-30, True, 4), (1e-30, False, 0.25), (0.5, True, 4)])
+def test_words_that_are_all_alike_lead_to_the_end_of_the_range(sure: float, right: bool, temperature: float) -> None:
+    words = np.full(100, sure)
+    found = fit(lambda t: words ** (1 / t), np.full(100, right), np.arange(100) % 2 == 1)
+    assert found.temperature == pytest.approx(temperature, rel=0.02)
+
+
 def blurred(draw: Draw, count: int) -> list[tuple[bytes, str]]:
     """Words whose held-out tenth is read less surely than it deserves, while of the rest nothing is read right."""
     texts = [np.base_repr(1000 + 37 * i, 36).lower() for i in range(count)]
@@ -117,7 +124,7 @@ def test_calibrating_brings_the_error_down_and_looks_at_held_out_words_only(
 
 def test_the_held_out_words_are_the_trainer_s(bar_code_model: Path, data_dir: Path) -> None:
     reader = LmdbReader(data_dir / "SVT_train_lmdb")
-    labels, _ = module.usable_labels(reader, held_out=True)
+    labels, _ = usable_labels(reader, held_out=True)
     assert list(labels.items()) == RealWords(reader.path, ModelSpec()).held_out
 
 

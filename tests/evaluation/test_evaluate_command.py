@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,13 +99,13 @@ def test_calibration_in_the_table(words: Path, bar_code_model: Path, tmp_path: P
     code, stdout, _ = run(words, words, "--model", bar_code_model, "--json", out)
     assert code == 0
     report = json.loads(out.read_text("utf-8"))
-    (heading,) = (line for line in stdout.splitlines() if "ECE" in line)
-    place = heading.split().index("ECE") - heading.split().index("accuracy")
-    rows = [line.split() for line in stdout.splitlines() if line.startswith(("  words_lmdb ", "  all "))]
+    table = [re.split(r"\s{2,}", line.strip()) for line in stdout.splitlines()]
+    (heading,) = (row for row in table if row[0] == "data set")
+    rows = [row for row in table if row[0] in ("words_lmdb", "all")]
     assert [row[0] for row in rows] == ["words_lmdb", "words_lmdb", "all"]
     assert [row[1] for row in rows] == ["25.00%"] * 3
     figures = [data["ece"] for data in [*report["datasets"], report["overall"]]]
-    assert [row[1 + place] for row in rows] == [f"{ece:.3f}" for ece in figures]
+    assert [row[heading.index("ECE")] for row in rows] == [f"{ece:.3f}" for ece in figures]
     assert 0.4 < figures[0] < 0.75
     assert rows[2][-1] == "8/10"
 

@@ -79,7 +79,7 @@ def test_calibrated(
     assert done.returncode == 0, done.stderr
     assert "fitted to 100 held-out words" in done.stdout
     state, spec = weights_from_onnx(out)
-    assert spec.temperature != 1
+    assert spec.temperature < 0.5  # such weights are sure of nothing, and half the words are right
     assert spec == replace(SPEC, temperature=spec.temperature)
     assert f"Temperature {spec.temperature}," in done.stdout
     found = calibrate(open_engine(out), [path])  # the engine that people read with agrees

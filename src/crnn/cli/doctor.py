@@ -43,8 +43,9 @@ def doctor(
 ) -> None:
     """Check this installation by reading words of the bundled sample. Nothing is sent or fetched.
 
-    The exit status is 0 if reading works and every engine named with --require does, 1 otherwise. Engines that reading
-    does not need are looked up but not started unless they are required.
+    The exit status is 0 if reading works and every engine named with --require
+    does, 1 otherwise. Engines that reading does not need are looked up, but not
+    started unless they are required.
     """
     report = examine(require or [])
     if as_json:

@@ -88,18 +88,24 @@ def _show(console: Console, report: dict[str, Any], device: str) -> None:
 
     engine = report["engine"]
     which = report["protocol"] + (", held-out words" if report["subset"] == "held-out" else "")
-    table = Table(box=box.SIMPLE_HEAD, title=escape(f"{Path(report['model']['path']).name} ({which})"))
+    title = escape(f"{Path(report['model']['path']).name} ({which})")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, title=title)
     table.add_column("data set", overflow="fold")
-    for heading in ("accuracy", "95 %", "1-NED", "CER", "ECE", "used", "words/s"):
+    for heading in ("accuracy", "95 %", "1-NED", "CER", "ECE", "used"):
         table.add_column(heading, justify="right", no_wrap=True)
     for data in report["datasets"]:
-        table.add_row(escape(Path(data["path"]).name), *_figures(data), f"{data['words_per_second']:,.0f}")
+        table.add_row(escape(Path(data["path"]).name), *_figures(data))
     if len(report["datasets"]) > 1:
         table.add_section()
-        table.add_row("all", *_figures(report["overall"]), "")
+        table.add_row("all", *_figures(report["overall"]))
     console.print(table)
     temperature = "" if report["temperature"] == 1 else f", temperature {report['temperature']:.3g}"
-    console.print(f"{engine['name']} {engine['version']} on {device}, {engine['precision']}{temperature}", style="dim")
+    speed = report["overall"]["used"] / sum(data["used"] / data["words_per_second"] for data in report["datasets"])
+    console.print(
+        f"{engine['name']} {engine['version']} on {device}, {engine['precision']}{temperature}: {speed:,.0f} words/s",
+        style="dim",
+        soft_wrap=True,
+    )
 
 
 def _figures(data: dict[str, Any]) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def read(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PATH]...",
+            metavar="PATH...",
             help="Pictures, folders, LMDB data sets, tar archives; - for standard input (a picture or a tar archive).",
         ),
     ] = None,
@@ -62,11 +62,13 @@ def read(
 ) -> None:
     """Read the word in each picture: its text, and the probability that the text is right.
 
-    On a terminal the words are a table. Into a pipe or a file go lines of text, confidence and source, separated by
-    tabs: `crnn read sign.jpg | cut -f1` is the text alone.
+    On a terminal the words are a table. Into a pipe or a file go lines of
+    text, confidence and source, separated by tabs:
+    `crnn read sign.jpg | cut -f1` is the text alone.
 
-    Whatever cannot be read is named on standard error, with the reason, and counted at the end; the exit status is then
-    1 (0: all was read, 2: wrong usage). With --out, a run that was stopped goes on where it was when it is started
+    Whatever cannot be read is named on standard error, with the reason, and
+    counted at the end; the exit status is then 1 (0: all read, 2: wrong usage).
+    With --out, a run that was stopped goes on where it was when it is started
     again: pictures whose source is in FILE are not read again.
     """
     if not paths and list_file is None:

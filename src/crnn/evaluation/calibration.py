@@ -32,6 +32,7 @@ FEWEST = 100
 
 _STEPS = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)  # powers of 2: from 1/4 to 4, to about 1 %
 _SURE = 1e-6  # a wrong word read with confidence 1 is an odd label more often than not, and must not cost infinity
+_TINY = 1e-300  # while a right word that is ever less expected costs ever more, down to what has a logarithm
 _BATCH = 64
 
 
@@ -161,8 +162,8 @@ def fit(
 
     def best(words: NDArray[np.bool_]) -> float:
         def cost(exponent: float) -> float:
-            sure = np.clip(at(exponent)[words], _SURE, 1 - _SURE)
-            return float(-np.log(np.where(right[words], sure, 1 - sure)).mean())
+            sure = at(exponent)[words]
+            return float(-np.log(np.where(right[words], np.maximum(sure, _TINY), np.maximum(1 - sure, _SURE))).mean())
 
         found = 0.0
         for step in _STEPS:
