@@ -296,7 +296,7 @@ def _watch(pipe: Connection, process: Any, seconds: float, megabytes: float, cou
         return Fault(number, f"the process died (exit status {process.exitcode})")
     finally:
         if process.is_alive():
-            process.join(5)
+            process.join(1)
         if process.is_alive():
             process.kill()
         pipe.close()

@@ -126,6 +126,16 @@ def test_exif_orientation_is_undone(orientation: int, kind: str) -> None:
     np.testing.assert_allclose(result[4:28:8, 4:60:8], upright[4:28:8, 4:60:8], atol=40)  # lossy formats
 
 
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_an_upright_picture_is_not_turned_again(orientation: int) -> None:
+    """What open_gray returns may go through images.py once more, as it does in the Reader."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(np.arange(32 * 64, dtype=np.uint8).reshape(32, 64) // 3), "PNG", exif=exif)
+    once, twice = prepare(data, ModelSpec()), prepare(open_gray(data), ModelSpec())
+    np.testing.assert_array_equal(once, twice)
+
+
 def test_the_first_frame_of_an_animation() -> None:
     frames = [Image.new("L", (5, 4), value) for value in (50, 200, 90)]
     for kind in ("GIF", "WEBP", "PNG", "TIFF", "MPO", "AVIF"):

@@ -142,7 +142,11 @@ def _from_pillow(image: Image.Image, name: str, pixel_limit: int) -> Image.Image
     except Exception as error:  # a lazily loaded, damaged file, or a mode that Pillow cannot convert
         raise ImageError(f"{name}: cannot be turned into gray from mode {image.mode} ({_one_line(error)})") from None
     undo = _UPRIGHT.get(_orientation(image))
-    return gray if undo is None else gray.transpose(undo)
+    if undo is None:
+        return gray
+    upright = gray.transpose(undo)
+    upright.info.clear()  # or its next reader would find the orientation there and turn it again
+    return upright
 
 
 def _to_gray(image: Image.Image) -> Image.Image:

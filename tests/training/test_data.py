@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from crnn.datasets.lmdb import LmdbWriter
+from crnn.datasets.split import HELD_OUT
 from crnn.errors import DatasetError, OptionError
 from crnn.spec import ModelSpec
 from crnn.training.augment import augment
-from crnn.training.data import HELD_OUT, Batch, RealWords, SampleStream, batches
+from crnn.training.data import Batch, RealWords, SampleStream, batches
 
 
 def png(value: int) -> bytes:

@@ -23,14 +23,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from crnn.datasets.check import Usable, usable
 from crnn.datasets.lmdb import LmdbReader
+from crnn.datasets.split import is_held_out
 from crnn.errors import DatasetError, OptionError
 from crnn.evaluation.protocols import alnum36
 from crnn.images import prepare
 from crnn.spec import ModelSpec
 from crnn.synthesis.generator import WordGenerator
 from crnn.training.augment import augment
-
-HELD_OUT = 10  # every tenth word of a real training set is for validation: 0, 10, 20, ... of the data set's own order
 
 
 class RealWords:
@@ -45,8 +44,8 @@ class RealWords:
         found: Usable = usable(self.reader, spec, alnum36)
         self.skipped = found.skipped
         pairs = list(zip(found.indices, found.labels, strict=True))
-        self.training = [pair for pair in pairs if pair[0] % HELD_OUT]
-        self.held_out = [pair for pair in pairs if not pair[0] % HELD_OUT]
+        self.training = [pair for pair in pairs if not is_held_out(pair[0])]
+        self.held_out = [pair for pair in pairs if is_held_out(pair[0])]
         if not self.training:
             raise DatasetError(f"{path} has no usable word to train on: {len(self.skipped)} were left out")
         self._decoded: dict[int, NDArray[np.uint8]] = {}
