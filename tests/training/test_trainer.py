@@ -171,7 +171,7 @@ def test_validation_reads_the_held_out_words(words: Path, tmp_path: Path) -> Non
 
 def test_a_run_keeps_its_configuration(words: Path, tmp_path: Path) -> None:
     arguments = ["train", str(tmp_path / "run"), "--train", str(words), "--synthetic", "0", "--workers", "0"]
-    arguments += ["--batch", "2"]
+    arguments += ["--batch", "2", "--precision", "no"]
     first = CliRunner().invoke(app, [*arguments, "--steps", "2"])
     assert first.exit_code == 0, first.output
     again = CliRunner().invoke(app, [*arguments, "--steps", "3"])

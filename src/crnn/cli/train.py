@@ -109,9 +109,13 @@ def train(
             run, config, stream, real, origin=origin, weights=weights, report=screen.show, lineage=lineage
         )
         # Ctrl-C and a job scheduler's SIGTERM end the run after the step under way, with its state saved.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: trainer.stop())
-        end = trainer.train(minutes)
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        handlers = [signal.signal(number, lambda *_: trainer.stop()) for number in numbers]
+        try:
+            end = trainer.train(minutes)
+        finally:
+            for number, handler in zip(numbers, handlers, strict=True):
+                signal.signal(number, handler)
     console.print(
         f"step {end.step}, {end.position} samples in all; {end.images} in this go at {end.speed:.1f} images/s, "
         f"{end.waited / max(end.seconds, 1e-9):.1%} of the time waiting for data; {end.skipped} steps skipped",

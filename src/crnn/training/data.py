@@ -148,6 +148,8 @@ def batches(
         num_workers=workers,
         prefetch_factor=6 if workers else None,
         worker_init_fn=_quiet,
+        # Not forked: this process has threads (torch's, OpenCV's), and a fork of it can wait for one of them for ever.
+        multiprocessing_context="spawn" if workers else None,
         collate_fn=_as_it_is,
     )
     return iter(loader)

@@ -72,7 +72,10 @@ class Trainer:
     ) -> None:
         self.run, self.config, self.stream, self.report = run, config, stream, report
         self.spec = ModelSpec(lineage=lineage, licence=config.licence)
-        self.accelerator = Accelerator(mixed_precision=precision(config.precision))
+        try:
+            self.accelerator = Accelerator(mixed_precision=precision(config.precision))
+        except ValueError as error:  # accelerate keeps one precision a process
+            raise OptionError(f"another run of this process computes in another precision: {error}") from error
         torch.manual_seed(config.seed)
         network = CRNN(self.spec.charset.classes, self.spec.channels)
         if weights is not None:
