@@ -19,8 +19,9 @@ from crnn.synthesis.fonts import FontPool
 from crnn.synthesis.layout import Line, Shape, lay_out, rasterize, sample_shape
 
 TRIES = 8
-SPREAD = 7.0  # least standard deviation of a picture, in gray levels
-VISIBLE = 0.5  # least correlation of ink and picture; below it one begins to guess
+SPREAD = 9.0  # least standard deviation of a picture, in gray levels
+VISIBLE = 0.58  # least correlation of ink and picture; below it one begins to guess
+TALLEST = 3.0  # em; in a taller box, of a word bent too far, the letters are too small for 32 rows
 WIDEST = 360  # pixels; a longer word is drawn smaller
 
 
@@ -46,7 +47,7 @@ class WordGenerator:
             # The text is kept while a font that has its characters is looked for, or unusual signs would be rarer.
             for _ in range(TRIES):
                 line = lay_out(text, self.fonts.sample(dice), sample_shape(dice), dice)
-                if line is not None and 0.25 < line.width / line.height < 14:
+                if line is not None and 0.25 < line.width / line.height < 14 and line.height < TALLEST:
                     image = self._draw(line, dice)
                     if image is not None:
                         return SyntheticWord(image, alnum36(text.drawn), text.drawn)
