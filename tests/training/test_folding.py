@@ -199,7 +199,7 @@ def test_the_bundled_weights_can_be_trained_on(data_dir: Path) -> None:
     words = [word for word in words if 0 < required_steps(word[1]) <= spec.steps]
     words = np.random.default_rng(0).permutation(np.array(words, dtype=object))[:2000].tolist()
     images = torch.from_numpy(normalise(np.stack([prepare(picture, spec) for picture, _ in words]), spec))
-    unfolded = unfold(folded, images.split(100))
+    unfolded = unfold(folded, (images[i : i + 100] for i in range(0, len(images), 100)))
 
     evaluated, training = [], []
     for start in range(0, 512, 128):

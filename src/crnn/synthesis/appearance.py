@@ -248,10 +248,15 @@ def dotted(mask: Mask, dice: Random) -> Mask:
     return np.ascontiguousarray(dots) if np.count_nonzero(lit) > 3 else mask
 
 
-def visibility(mask: Mask, picture: NDArray[np.uint8]) -> float:
-    """How clearly ``picture`` shows the ink of ``mask``: the absolute correlation of the two, 0 to 1."""
+def visibility(mask: Mask, picture: NDArray[np.uint8]) -> tuple[float, float]:
+    """How clearly ``picture`` shows the ink of ``mask``.
+
+    The absolute correlation of the two, 0 to 1, and the picture's standard deviation in gray levels.
+    """
     ink, seen = mask.ravel().astype(np.float32), picture.ravel().astype(np.float32)
-    ink -= ink.mean()
-    seen -= seen.mean()
-    spread = float(ink @ ink) * float(seen @ seen)
-    return abs(float(ink @ seen)) / spread**0.5 if spread > 0 else 0.0
+    ink -= np.float32(cv2.mean(mask)[0])
+    seen -= np.float32(cv2.mean(picture)[0])
+    variance = float(seen @ seen)
+    spread = float(ink @ ink) * variance
+    correlation = abs(float(ink @ seen)) / spread**0.5 if spread > 0 else 0.0
+    return correlation, (variance / seen.size) ** 0.5

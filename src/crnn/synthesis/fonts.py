@@ -37,6 +37,21 @@ class Face:
         """Font units per em."""
         return int(self.font.face.upem)
 
+    @cached_property
+    def _extents(self) -> dict[int, tuple[float, float, float, float] | None]:
+        return {}
+
+    def extents(self, glyph: int) -> tuple[float, float, float, float] | None:
+        """Middle (x, y) of the glyph's box and half its width and height, in em; None where it has no ink."""
+        if glyph not in self._extents:
+            box, em = self.font.get_glyph_extents(glyph), 1.0 / self.units
+            half = None
+            if box is not None and box.width and box.height:
+                width, height = box.width * em / 2, box.height * em / 2  # the height is negative: measured downwards
+                half = box.x_bearing * em + width, box.y_bearing * em + height, abs(width), abs(height)
+            self._extents[glyph] = half
+        return self._extents[glyph]
+
     def __getstate__(self) -> tuple[Path, str, frozenset[int]]:
         return self.path, self.family, self.characters
 

@@ -63,7 +63,8 @@ class WordGenerator:
         for _ in range(3):
             picture, contrast = paint(mask, clutter, dice, self.photograph)
             image = degrade(picture, contrast, 5 * len(line.glyphs), dice)
-            if float(image.std()) > SPREAD and visibility(mask, image) > VISIBLE:
+            correlation, spread = visibility(mask, image)
+            if correlation > VISIBLE and spread > SPREAD:
                 return image
         return None
 

@@ -112,7 +112,7 @@ def lay_out(text: Text, face: Face, shape: Shape, dice: Random) -> Line | None:
     if x <= 0:
         return None
     glyphs = tuple(_place(pen, x, shape, dice) for pen in pens)
-    box = _box(font, em, glyphs)
+    box = _box(face, glyphs)
     if box is None or box[2] - box[0] < 0.02 or box[3] - box[1] < 0.02:
         return None
     return Line(face, glyphs, box)
@@ -151,19 +151,20 @@ def _whole(x: float, y: float, shape: Shape) -> tuple[float, float]:
     return c * x - s * y, s * x + c * y
 
 
-def _box(font: hb.Font, em: float, glyphs: tuple[Placement, ...]) -> Box | None:
-    xs: list[float] = []
-    ys: list[float] = []
+def _box(face: Face, glyphs: tuple[Placement, ...]) -> Box | None:
+    left = bottom = float("inf")
+    right = top = -float("inf")
     for glyph, xx, yx, xy, yy, dx, dy in glyphs:
-        extents = font.get_glyph_extents(glyph)
-        if extents is None or not extents.width or not extents.height:
+        extents = face.extents(glyph)
+        if extents is None:
             continue
-        left, top = extents.x_bearing * em, extents.y_bearing * em
-        right, bottom = left + extents.width * em, top + extents.height * em
-        for x, y in ((left, top), (right, top), (left, bottom), (right, bottom)):
-            xs.append(xx * x + xy * y + dx)
-            ys.append(yx * x + yy * y + dy)
-    return (min(xs), min(ys), max(xs), max(ys)) if xs else None
+        x, y, half_width, half_height = extents
+        reach_x = abs(xx) * half_width + abs(xy) * half_height
+        reach_y = abs(yx) * half_width + abs(yy) * half_height
+        x, y = xx * x + xy * y + dx, yx * x + yy * y + dy
+        left, right = min(left, x - reach_x), max(right, x + reach_x)
+        bottom, top = min(bottom, y - reach_y), max(top, y + reach_y)
+    return (left, bottom, right, top) if left < right else None
 
 
 @cache
