@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -104,7 +103,7 @@ class WordGenerator:
             text = Text(self.corpus.word(dice), False)
             if dice.random() < 0.6:
                 text = Text(text.drawn.upper(), False)
-            other = lay_out(text, line.face, replace(Shape(), stretch=1.0), dice)
+            other = lay_out(text, line.face, Shape(), dice)
             if other is None:
                 continue
             if side < 2:  # above, below: at most a fifth of the line shows
