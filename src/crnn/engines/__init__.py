@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -9,13 +10,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from crnn.errors import EngineError, ModelError
+from crnn.errors import EngineError, ModelError, OptionError
 from crnn.spec import ModelSpec
 
-NAMES = ("onnxruntime", "torch")
+_ENGINES = {
+    "onnxruntime": "OnnxRuntimeEngine",
+    "openvino": "OpenVinoEngine",
+    "torch": "TorchEngine",
+    "ascend": "AscendEngine",
+    "cann": "CannEngine",
+}
+"""Name of an engine, which is that of its module here, and its class: ``Class(path, threads, precision)``."""
+
+NAMES = tuple(_ENGINES)
 """What an engine is asked for by; the name is that of the library behind it."""
 
-FASTEST_FIRST = ("onnxruntime", "torch")
+FASTEST_FIRST = ("openvino", "onnxruntime", "torch")
 """The engines that run an ONNX file, in the order in which ``auto`` tries whether they are installed."""
 
 
@@ -49,14 +59,21 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(model: str | Path | None = None, name: str | None = None, threads: int | None = None) -> Engine:
+def open_engine(
+    model: str | Path | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    precision: str | None = None,
+) -> Engine:
     """Load ``model`` (default: the bundled weights) into the engine called ``name``, which runs or raises.
 
     Without a name, or with ``auto``, :func:`choose` picks the engine. ``threads`` is how many threads a call computes
     in (default: one for each processor this process may use); torch has threads of its own for the whole process, which
-    ``torch.set_num_threads`` sets.
+    ``torch.set_num_threads`` sets. ``precision`` (``float32``, ``bfloat16``, ``int8``, as far as the engine knows them;
+    default: the engine's own choice) is what it computes in, or it raises.
 
-    Raises EngineError if the engine is unknown or cannot run here, ModelError if the model is unfit.
+    Raises EngineError if the engine is unknown or cannot run here, ModelError if the model is unfit, OptionError if the
+    engine does not compute in ``precision``.
     """
     path = bundled_model() if model is None else Path(model)
     if name is None or name == "auto":
@@ -65,29 +82,33 @@ def open_engine(model: str | Path | None = None, name: str | None = None, thread
         raise EngineError(f"unknown engine {name!r}; choose one of: {', '.join(NAMES)}")
     if not path.exists():
         raise ModelError(f"{path}: no such model")
-    if name == "torch":
-        from crnn.engines.torch import TorchEngine
-
-        return TorchEngine(path)
-    from crnn.engines.onnxruntime import OnnxRuntimeEngine
-
-    return OnnxRuntimeEngine(path, threads)
+    engine: Engine = getattr(import_module(f"crnn.engines.{name}"), _ENGINES[name])(path, threads, precision)
+    return engine
 
 
 def choose(model: Path) -> tuple[str, str]:
     """The engine that ``auto`` means for ``model``, and why.
 
-    torch for weights as the trainer keeps them (``.safetensors`` files, run folders), for anything else the first
-    of :data:`FASTEST_FIRST` that is installed. One that is installed but broken is not passed over: opening it says so.
+    ascend for a compiled ``.om``, torch for weights as the trainer keeps them (``.safetensors`` files, run folders),
+    for anything else the first of :data:`FASTEST_FIRST` that is installed. One that is installed but broken is not passed
+    over: opening it says so.
 
     Raises EngineError if none is installed.
     """
+    if model.suffix == ".om":
+        return "ascend", "the one that runs a compiled .om"
     if model.suffix == ".safetensors" or model.is_dir():
         return "torch", "the one that runs a trainer's weights"
     for name in FASTEST_FIRST:
         if find_spec(name) is not None:
             return name, "the fastest installed"
     raise EngineError("no engine is installed: pip install onnxruntime")
+
+
+def require_float32(name: str, precision: str | None) -> None:
+    """Raise OptionError where an engine that computes in float32 alone is asked for something else."""
+    if precision not in (None, "float32"):
+        raise OptionError(f"the engine {name} does not compute in {precision}: choose float32")
 
 
 def bundled_model() -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crnn.engines import check_batch, check_output
+from crnn.engines import check_batch, check_output, require_float32
 from crnn.engines.processors import usable_processors
 from crnn.errors import EngineError, ModelError
 from crnn.spec import DELIVERABLE, SPEC_KEY, ModelSpec
@@ -33,7 +33,8 @@ class OnnxRuntimeEngine:
     precision = "float32"  # weights may be stored as float16, but a Cast behind each makes the arithmetic float32
     device = "CPU"
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, precision: str | None = None) -> None:
+        require_float32(self.name, precision)
         try:
             import onnxruntime
         except ImportError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crnn.engines import check_batch, check_output
+from crnn.engines import check_batch, check_output, require_float32
 from crnn.errors import EngineError, ModelError
 
 
@@ -24,7 +24,8 @@ class TorchEngine:
     device = "CPU"
     notes: tuple[str, ...] = ()
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int | None = None, precision: str | None = None) -> None:
+        require_float32(self.name, precision)
         try:
             import torch
 
