@@ -4,10 +4,12 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 from crnn.cli import app
-from crnn.datasets.lmdb import LmdbReader
+from crnn.datasets.lmdb import LmdbReader, LmdbWriter
+from crnn.errors import DatasetError
 from crnn.evaluation.protocols import alnum36
 from crnn.synthesis.corpus import Corpus, Text
 from crnn.synthesis.fonts import open_fonts
@@ -52,9 +54,19 @@ def test_photographs_are_cut_to_size_and_the_same_for_the_same_dice(data_dir: Pa
     photographs = Photographs(data_dir / "backgrounds_lmdb")
     for shape in ((20, 50), (60, 300), (150, 400)):
         first, second = photographs(Random(5), *shape), photographs(Random(5), *shape)
-        assert first is not None and second is not None
         assert first.shape == shape and first.dtype == np.uint8
         assert np.array_equal(first, second)
+
+
+def test_backgrounds_that_are_no_pictures_are_named(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "none"):
+        pass
+    with pytest.raises(DatasetError, match="holds no picture"):
+        Photographs(tmp_path / "none")
+    with LmdbWriter(tmp_path / "text") as writer:
+        writer.add(b"no picture", "")
+    with pytest.raises(DatasetError, match="image-000000001 is no picture"):
+        Photographs(tmp_path / "text")(Random(0), 20, 50)
 
 
 def test_the_command_writes_a_data_set_and_a_sheet(fonts: Path, tmp_path: Path) -> None:

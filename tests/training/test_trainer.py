@@ -219,6 +219,6 @@ def test_a_state_of_another_network_is_refused(words: Path, tmp_path: Path) -> N
 def test_precision_is_what_is_asked_for_or_an_error() -> None:
     assert precision("no") == "no"
     assert precision("auto") in ("bf16", "fp16", "no")
-    if not torch.cuda.is_available():
+    if not (torch.cuda.is_available() or hasattr(torch, "npu")):
         with pytest.raises(OptionError, match="fp16 needs a CUDA device"):
             precision("fp16")

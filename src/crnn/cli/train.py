@@ -95,6 +95,8 @@ def train(
     stream, real, notes = open_sources(config, ModelSpec())
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
+    if (run / CONFIG).exists() and (init or origin):
+        console.print(f"{run} goes on from its own state; --init and --from are for a new run", highlight=False)
     weights = None
     if init is not None and not (run / CONFIG).exists():
         from crnn.training.initial import initial_weights

@@ -13,7 +13,7 @@ from crnn.synthesis.noise import field
 
 Gray = NDArray[np.float32]  # height x width, 0 black to 255 white
 Mask = NDArray[np.uint8]  # height x width, coverage, 255 inside the ink
-Photograph = Callable[[Random, int, int], NDArray[np.uint8] | None]  # (dice, height, width) -> a word-free crop
+Photograph = Callable[[Random, int, int], NDArray[np.uint8]]  # (dice, height, width) -> a word-free crop
 
 
 def paint(mask: Mask, clutter: Mask | None, dice: Random, photograph: Photograph | None) -> tuple[Gray, float]:
@@ -62,9 +62,9 @@ def paint(mask: Mask, clutter: Mask | None, dice: Random, photograph: Photograph
 def _levels(dice: Random) -> tuple[float, float, float]:
     """Levels of ground and ink, and their difference. Light on dark as often as dark on light."""
     kind = dice.random()
-    if kind < 0.08:
+    if kind < 0.06:
         contrast = dice.uniform(28, 50)
-    elif kind < 0.40:
+    elif kind < 0.30:
         contrast = dice.uniform(50, 115)
     else:
         contrast = dice.uniform(100, 250)
@@ -76,17 +76,14 @@ def _levels(dice: Random) -> tuple[float, float, float]:
 
 def _ground(shape: tuple[int, int], level: float, contrast: float, dice: Random, photograph: Photograph | None) -> Gray:
     kind = dice.random()
-    if kind < 0.42:
+    if kind < 0.48:
         return np.full(shape, level, np.float32)
-    if kind < 0.57:
+    if kind < 0.64:
         return ramp(shape, level, level + dice.uniform(-0.5, 0.5) * contrast, dice)
-    if kind < 0.72 or photograph is None:
-        roughness = dice.uniform(0.03, 0.16) * contrast
+    if kind < 0.74 or photograph is None:
+        roughness = dice.uniform(0.02, 0.13) * contrast
         return np.float32(level) + field(shape, dice, dice.uniform(1.0, 8.0)) * np.float32(roughness)
-    crop = photograph(dice, *shape)
-    if crop is None:
-        return np.full(shape, level, np.float32)
-    picture = crop.astype(np.float32)
+    picture = photograph(dice, *shape).astype(np.float32)
     mean, spread = (float(value[0, 0]) for value in cv2.meanStdDev(picture))
     # A photograph keeps its texture, but never so much of it that the ink drowns.
     gain = min(1.0, dice.uniform(0.08, 0.28) * contrast / max(spread, 1.0))

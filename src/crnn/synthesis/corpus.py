@@ -15,6 +15,7 @@ from crnn.evaluation.protocols import alnum36
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
 LONGEST_LABEL = 20
+LONG = 5  # characters; half of the texts beyond it are drawn again: real signs say shorter words than word lists do
 
 
 class Text(NamedTuple):
@@ -77,7 +78,9 @@ class Corpus:
         while True:
             text = self._draw(dice)
             label = alnum36(text.drawn)
-            if label and len(label) <= LONGEST_LABEL and required_steps(label) <= self._steps and len(text.drawn) <= 26:
+            if not label or len(label) > LONGEST_LABEL or required_steps(label) > self._steps or len(text.drawn) > 26:
+                continue
+            if len(label) <= LONG or dice.random() < 0.5:
                 return text
 
     def word(self, dice: Random) -> str:
@@ -86,11 +89,11 @@ class Corpus:
 
     def _draw(self, dice: Random) -> Text:
         kind = dice.random()
-        if kind < 0.62:
+        if kind < 0.66:
             text = self.word(dice)
-        elif kind < 0.70:
+        elif kind < 0.74:
             text = self._invented(dice)
-        elif kind < 0.82:
+        elif kind < 0.83:
             return Text(_punctuated(_number(dice), dice, 0.06), False)
         elif kind < 0.86:
             return Text(_punctuated(_code(dice), dice, 0.06), False)

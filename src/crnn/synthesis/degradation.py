@@ -35,12 +35,12 @@ def degrade(picture: Gray, contrast: float, narrowest: int, dice: Random) -> NDA
         soft = cv2.GaussianBlur(picture, (0, 0), dice.uniform(0.8, 2.2))
         picture = cv2.addWeighted(picture, 1 + (amount := dice.uniform(0.4, 1.8)), soft, -amount, 0)  # type: ignore[assignment]
     grain = dice.random()
-    if grain < 0.35:
-        picture = picture + white(picture.shape, dice) * np.float32(min(dice.uniform(1, 9), 0.1 * contrast))
-    elif grain < 0.42:
+    if grain < 0.28:
+        picture = picture + white(picture.shape, dice) * np.float32(min(dice.uniform(1, 6), 0.07 * contrast))
+    elif grain < 0.34:
         picture = picture + field(picture.shape, dice, 2.0) * np.float32(min(dice.uniform(3, 14), 0.12 * contrast))
     out: NDArray[np.uint8] = cv2.convertScaleAbs(cv2.max(picture, 0.0))  # type: ignore[assignment, call-overload]
-    if dice.random() < 0.35:
+    if dice.random() < 0.45:
         quality = dice.randrange(15 if contrast > 60 else 35, 80)
         out = cv2.imdecode(cv2.imencode(".jpg", out, (cv2.IMWRITE_JPEG_QUALITY, quality))[1], cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
     return out

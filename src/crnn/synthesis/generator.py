@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crnn.errors import DatasetError
 from crnn.evaluation.protocols import alnum36
 from crnn.synthesis.appearance import Mask, Photograph, dotted, paint, visibility, warped
 from crnn.synthesis.corpus import Corpus, Text
@@ -71,10 +72,13 @@ class WordGenerator:
         """The word's ink in its crop, and that of its neighbours. Crops are tight, loose, or cut a little."""
         height = 15.0 * (58 / 15) ** dice.random()  # of the ink, in pixels: 15 to 58, small ones as often as large ones
         scale = min(height / line.height, WIDEST / line.width)
-        loose = 0.22 if dice.random() < 0.15 else 0.07
+        # (middle, spread) of the margins beside and above the ink, in its heights: boxes drawn tight, with air, anyhow
+        beside, above = dice.choices(
+            (((0.13, 0.07), (0.07, 0.07)), ((0.17, 0.08), (0.20, 0.07)), ((0.2, 0.2),) * 2), (50, 38, 12)
+        )[0]
         height = line.height * scale
-        left, right = (max(-0.01, dice.gauss(0.13, loose)) * height for _ in range(2))
-        top, bottom = (max(-0.01, dice.gauss(0.07, loose)) * height for _ in range(2))
+        left, right = (max(-0.01, dice.gauss(*beside)) * height for _ in range(2))
+        top, bottom = (max(-0.01, dice.gauss(*above)) * height for _ in range(2))
         width_px = max(8, round(line.width * scale + left + right))
         height_px = max(8, round(line.height * scale + top + bottom))
         origin = (left - line.box[0] * scale, top + line.box[3] * scale)
@@ -119,22 +123,28 @@ class WordGenerator:
 
 
 class Photographs:
-    """Word-free pictures for grounds, from an LMDB of encoded images under ``image-%09d`` (no labels needed)."""
+    """Word-free pictures for grounds, from an LMDB of encoded images under ``image-%09d`` (no labels needed).
+
+    Raises DatasetError where it holds none, or where one that is drawn cannot be decoded.
+    """
 
     def __init__(self, path: Path) -> None:
         from crnn.datasets.lmdb import LmdbReader
 
         self._reader = LmdbReader(path)
+        if not len(self._reader):
+            raise DatasetError(f"{path} holds no picture to draw words on: give --backgrounds another data set")
         self._decoded: dict[int, NDArray[np.uint8]] = {}
 
-    def __call__(self, dice: Random, height: int, width: int) -> NDArray[np.uint8] | None:
-        """A crop of ``height`` x ``width`` pixels, uint8; None where the drawn picture cannot be decoded."""
+    def __call__(self, dice: Random, height: int, width: int) -> NDArray[np.uint8]:
+        """A crop of ``height`` x ``width`` pixels, uint8."""
         index = dice.randrange(len(self._reader))
         picture = self._decoded.get(index)
         if picture is None:
             picture = cv2.imdecode(np.frombuffer(self._reader.image_bytes(index), np.uint8), cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
             if picture is None:
-                return None
+                where = f"{self._reader.path}: {self._reader.key(index)}"
+                raise DatasetError(f"{where} is no picture that OpenCV can decode: take it out of the backgrounds")
             self._decoded[index] = picture
         rows, columns = picture.shape
         zoom = min(dice.uniform(0.35, 1.0), rows / height, columns / width)

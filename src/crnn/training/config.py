@@ -27,7 +27,7 @@ class TrainConfig:
         steps: end after so many steps in all (0: no end).
         weight_decay, clip: AdamW's weight decay; the largest norm of the gradient.
         average: decay of the exponential moving average of the weights, which is what a run releases.
-        precision: ``bf16``, ``fp16``, ``no`` (float32), or ``auto``: bf16 where the device computes in it.
+        precision: ``bf16``, ``fp16``, ``no`` (float32), or ``auto``: bf16 where the device computes faster in it.
         workers: processes that draw words.
         validate_every: steps from one validation to the next.
         save_every: seconds from one saved state to the next.
