@@ -54,6 +54,7 @@ def train(
 ) -> None:
     """Trains the network. Its state is saved every few minutes; the same command goes on where it stopped."""
     from crnn.training.config import CONFIG, TrainConfig
+    from crnn.training.memory import keep_freed_memory
     from crnn.training.trainer import Trainer
 
     given: dict[str, Any] = {
@@ -106,6 +107,7 @@ def train(
         f"trained by crnn train on {', '.join(Path(path).name for path, _ in config.train) or 'no real words'}"
         + (" and synthetic words" if config.fonts else ""),
     )
+    keep_freed_memory()
     with _Screen(console, config.steps) as screen:
         trainer = Trainer(
             run, config, stream, real, origin=origin, weights=weights, report=screen.show, lineage=lineage

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from crnn.errors import CheckpointError, CrnnError, OptionError
 from crnn.spec import ModelSpec
+from crnn.training import winograd
 from crnn.training.checkpoints import STATE, WEIGHTS, load_state, save_state, save_weights
 from crnn.training.config import TrainConfig
 from crnn.training.data import Batch, RealWords, SampleStream, batches
@@ -81,6 +82,8 @@ class Trainer:
         network = CRNN(self.spec.charset.classes, self.spec.channels)
         if weights is not None:
             network.load_state_dict(weights)
+        if self.accelerator.device.type == "cpu" and self.accelerator.mixed_precision == "no":
+            winograd.use(network)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         fused = self.accelerator.device.type in ("cpu", "cuda")
         optimizer = torch.optim.AdamW(
