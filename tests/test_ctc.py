@@ -17,6 +17,7 @@ from crnn.training.network import CRNN, LAYERS
 
 Array = npt.NDArray[Any]
 AB = Charset("ab")
+DTRB = ModelSpec(trunk="dtrb", steps=24)
 
 
 def log_softmax(logits: Array) -> Array:
@@ -139,8 +140,8 @@ def test_decoded_probability_is_that_of_the_text() -> None:
     logp = random_logp(26, 20, 37).astype(np.float32)
     words = ctc.decode(logp, ALNUM36)
     expected = ctc.log_probability(logp, [word.text for word in words], ALNUM36)
-    assert [word.log_probability for word in words] == expected.tolist()
-    assert [word.confidence for word in words] == np.exp(expected).tolist()
+    assert [word.log_probability for word in words] == pytest.approx(expected.tolist(), rel=1e-12)
+    assert [word.confidence for word in words] == pytest.approx(np.exp(expected).tolist(), rel=1e-12)
 
 
 def test_a_word_does_not_depend_on_its_batch() -> None:
@@ -157,7 +158,7 @@ def test_a_word_does_not_depend_on_its_batch() -> None:
 def test_temperature_divides_the_logits(temperature: float) -> None:
     logits = np.random.default_rng(3).normal(size=(7, 3, 4)) * 3
     expected = log_softmax(logits / temperature)
-    np.testing.assert_allclose(ctc.tempered(log_softmax(logits), temperature), expected, rtol=1e-12)
+    np.testing.assert_allclose(ctc.tempered(log_softmax(logits), temperature), expected, rtol=1e-12, atol=1e-15)
 
     # Word for word what decoding the other network would give, whose logits are divided.
     charset = Charset("abc")
@@ -279,6 +280,21 @@ def test_span_of_frames() -> None:
     assert ctc.frame_span(3, 5, DELIVERABLE, 200) == (20, 44)
     assert ctc.frame_span(0, 0, DELIVERABLE, 50) == (0, 1)
     assert ctc.frame_span(25, 25, DELIVERABLE, 100) == (98, 100)
+
+
+def test_frames_of_the_trunk_dtrb() -> None:
+    # Where frame t really looks: it is spoilt by NaN in the columns that it sees.
+    images = torch.zeros(100, 1, 32, 100, dtype=torch.float64)
+    images[range(100), :, :, range(100)] = torch.nan
+    with torch.no_grad():
+        spoilt = CRNN(batch_norm=False, trunk="dtrb").double().features(images).isnan().any(2)
+    assert len(spoilt) == DTRB.steps == 24
+    for t in (8, 12, 15):  # far from the edges, which cut what it sees
+        columns = spoilt[t].nonzero()
+        low, high = ctc.frame_span(t, t, DTRB, 100)
+        assert (low + high) / 2 == (columns.min() + columns.max() + 1) / 2 == 4 * t + 4
+    assert ctc.frame_span(0, 0, DTRB, 100) == (2, 6)
+    assert ctc.frame_span(23, 23, DTRB, 200) == (188, 196)
 
 
 @pytest.mark.parametrize(("spec", "source"), [(DELIVERABLE, 77), (ModelSpec(width=130, steps=33), 130)])

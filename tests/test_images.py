@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crnn.engines import check_batch
 from crnn.errors import ImageError
-from crnn.images import decode_gray, normalise, open_gray, prepare
+from crnn.images import decode_gray, normalise, open_gray, open_picture, prepare
 from crnn.spec import ModelSpec
 
 SPEC = ModelSpec()
@@ -211,3 +212,50 @@ def test_normalise_follows_the_deliverables_arithmetic() -> None:
     values = batch.astype(np.float32) / np.float32(255)
     np.testing.assert_array_equal(result[:, 0], (values - np.float32(0.5)) / np.float32(0.5))
     assert normalise(np.array([[[0, 255]]], np.uint8), SPEC).tolist() == [[[[-1.0, 1.0]]]]
+
+
+RGB = ModelSpec(channels=3, width=128, steps=33)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "CMYK", "1"])
+def test_a_network_of_3_channels_gets_the_picture_resized_in_colour(mode: str) -> None:
+    image = plain(mode)
+    expected = np.asarray(image.convert("RGB").resize((128, 32), Image.Resampling.BICUBIC))
+    result = prepare(encoded(image, "TIFF"), RGB)
+    np.testing.assert_array_equal(result, expected)
+    batch = normalise(np.stack([result, result[::-1]]), RGB)
+    assert (batch.shape, batch.dtype.name) == ((2, 3, 32, 128), "float32")
+    assert batch.flags.c_contiguous
+    values = (expected.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
+    np.testing.assert_array_equal(batch[0], values.transpose(2, 0, 1))
+    check_batch(batch, RGB)
+
+
+def test_alpha_depth_and_orientation_are_the_same_in_colour() -> None:
+    """A gray picture in colour is the gray picture three times, however it is stored."""
+    rgba = Image.merge("LA", (Image.fromarray(noise(20, 30)), Image.fromarray(noise(20, 30)))).convert("RGBA")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = Image.fromarray(RNG.integers(0, 65536, (20, 30)).astype(np.uint16))
+    for data in (encoded(rgba, "PNG", exif=exif), encoded(deep, "PNG"), encoded(plain("L"), "PNG", transparency=7)):
+        gray = np.asarray(decode_gray(data))
+        colour = np.asarray(open_picture(data, "RGB"))
+        np.testing.assert_array_equal(colour, np.repeat(gray[:, :, None], 3, axis=2))
+    red = np.zeros((4, 5, 3), np.uint8)
+    red[:, :, 2] = 200
+    assert open_picture(red, "RGB", order="BGR").getpixel((0, 0)) == (200, 0, 0)
+
+
+@pytest.mark.parametrize(("aipp", "channels"), [("gray", 1), ("rgb", 3), ("bgr", 3)])
+def test_with_aipp_the_pixels_go_to_the_device_as_they_are(aipp: str, channels: int) -> None:
+    spec = ModelSpec(aipp=aipp)
+    image = plain("RGB")
+    pixels = prepare(encoded(image, "PNG"), spec)
+    colour = np.asarray(image.resize((100, 32), Image.Resampling.BICUBIC))
+    expected = {"gray": prepare(image, SPEC), "rgb": colour, "bgr": colour[:, :, ::-1]}[aipp]
+    np.testing.assert_array_equal(pixels, expected)
+    assert pixels.nbytes == 32 * 100 * channels and pixels.flags.c_contiguous
+    batch = normalise(np.stack([pixels] * 2), spec)
+    assert (batch.shape, batch.dtype.name) == ((2, 32, 100, channels), "uint8")
+    assert batch.tobytes() == pixels.tobytes() * 2
+    check_batch(batch, spec)

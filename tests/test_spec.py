@@ -13,9 +13,11 @@ from crnn.spec import DELIVERABLE, ModelSpec
 OTHER = ModelSpec(
     charset=Charset("ażß"), width=160, steps=41, mean=0, temperature=1.25, licence="CC0", lineage=("a", "b")
 )
+DTRB = ModelSpec(trunk="dtrb", steps=24, channels=3)
+AIPP = ModelSpec(aipp="bgr")
 
 
-@pytest.mark.parametrize("spec", [DELIVERABLE, OTHER])
+@pytest.mark.parametrize("spec", [DELIVERABLE, OTHER, DTRB, AIPP])
 def test_json_round_trip(spec: ModelSpec) -> None:
     text = spec.to_json()
     assert ModelSpec.from_json(text) == spec
@@ -26,6 +28,7 @@ def test_json_round_trip(spec: ModelSpec) -> None:
 
 def test_the_deliverables_contract_as_written() -> None:
     assert json.loads(DELIVERABLE.to_json()) == {
+        "aipp": "",
         "blank": 0,
         "channels": 1,
         "charset": "0123456789abcdefghijklmnopqrstuvwxyz",
@@ -39,9 +42,32 @@ def test_the_deliverables_contract_as_written() -> None:
         "std": 0.5,
         "steps": 26,
         "temperature": 1.0,
-        "version": 1,
+        "trunk": "crnn",
+        "version": 2,
         "width": 100,
     }
+
+
+def test_version_1_is_read_with_the_defaults_of_what_it_did_not_have() -> None:
+    old = json.loads(OTHER.to_json()) | {"version": 1}
+    del old["trunk"], old["aipp"]
+    spec = ModelSpec.from_json(json.dumps(old))
+    assert spec == OTHER
+    assert json.loads(spec.to_json())["version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "picture", "shape", "kind"),
+    [
+        (DELIVERABLE, (32, 100), (1, 32, 100), "float32"),
+        (DTRB, (32, 100, 3), (3, 32, 100), "float32"),
+        (ModelSpec(aipp="gray"), (32, 100), (32, 100, 1), "uint8"),
+        (ModelSpec(aipp="rgb"), (32, 100, 3), (32, 100, 3), "uint8"),
+        (AIPP, (32, 100, 3), (32, 100, 3), "uint8"),
+    ],
+)
+def test_what_goes_in(spec: ModelSpec, picture: tuple[int, ...], shape: tuple[int, ...], kind: str) -> None:
+    assert (spec.picture_shape, spec.input_shape, spec.input_dtype.name) == (picture, shape, kind)
 
 
 def test_whole_numbers_are_numbers() -> None:
@@ -53,7 +79,12 @@ def test_whole_numbers_are_numbers() -> None:
     [
         {"blank": 36},
         {"blank": False},
-        {"channels": 3},
+        {"channels": 2},
+        {"trunk": "vgg"},
+        {"trunk": "dtrb"},  # 24 steps, not 26
+        {"trunk": "dtrb", "width": 4, "steps": 0},
+        {"aipp": "yuv"},
+        {"aipp": "rgb", "channels": 3},
         {"charset": "abc"},
         {"height": 0},
         {"height": 32.0},
@@ -90,7 +121,8 @@ def changed(**change: Any) -> str:
         ("[1, 2]", "JSON object"),
         ("3", "JSON object"),
         ("{}", "version None"),
-        (changed(version=2), "version 2"),
+        (changed(version=3), "version 3"),
+        (changed(version=1), "unknown key 'aipp', 'trunk'"),
         (changed(version=True), "version True"),
         (changed(chanels=1, zzz=1), "unknown key 'chanels', 'zzz'"),
         ('{"version": 1, "width": 100, "steps": 26}', "missing key 'blank', 'channels', 'charset'"),

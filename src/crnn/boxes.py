@@ -15,7 +15,7 @@ _MARGIN = 2  # what bicubic sampling looks at beyond a point
 
 
 def rectify(picture: Image.Image, box: ArrayLike, pixel_limit: int) -> Image.Image:
-    """Cut ``box`` out of ``picture`` (mode L), its perspective undone.
+    """Cut ``box`` out of ``picture`` (mode L or RGB), its perspective undone.
 
     ``box`` is float[4, 2]: the corners (x, y) clockwise from the *text's* top left, in pixels, where the picture covers
     [0, width] x [0, height]. The result is as wide as the longer of the box's two long edges (first to second corner,
@@ -40,8 +40,9 @@ def rectify(picture: Image.Image, box: ArrayLike, pixel_limit: int) -> Image.Ima
     part = picture.crop((*inner_low.tolist(), *inner_high.tolist()))
     before, after = inner_low - low, high - inner_high
     if before.any() or after.any():
-        around = ((before[1], after[1]), (before[0], after[0]))
-        part = Image.fromarray(np.pad(np.asarray(part), around, mode="edge"))
+        pixels = np.asarray(part)
+        around = ((before[1], after[1]), (before[0], after[0]), (0, 0))[: pixels.ndim]
+        part = Image.fromarray(np.pad(pixels, around, mode="edge"))
     coefficients = _perspective(corners - low, width, height).tolist()
     return part.transform((width, height), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BICUBIC)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from crnn.errors import LabelError, ModelError
 
@@ -109,3 +110,28 @@ def _listed(characters: Iterable[str]) -> str:
 
 ALNUM36 = Charset("0123456789abcdefghijklmnopqrstuvwxyz")
 """The field's 36 characters: digits and lower-case Latin letters."""
+
+
+def read_charset(text: str) -> Charset:
+    """A charset from the command line: the name of a UTF-8 file, or the characters themselves in the order of classes.
+
+    The file holds them in one line or one in each line. Raises ModelError if it cannot be read or is no charset.
+    """
+    try:
+        is_file = Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or a character that no name can have
+        is_file = False
+    if not is_file:
+        if text.endswith(".txt"):
+            raise ModelError(f"charset: no file {text}")
+        return Charset(text)
+    try:
+        content = Path(text).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ModelError(f"charset: {text} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ModelError(f"charset: {text} is not UTF-8 (byte {error.start}); convert it with iconv") from None
+    lines = [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")]
+    if wrong := [number for number, line in enumerate(lines, 1) if len(line) != 1 and len(lines) > 1]:
+        raise ModelError(f"charset: {text}: line {wrong[0]} is not one character; write all in one line, or one a line")
+    return Charset("".join(lines))

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from crnn.charset import Charset
 from crnn.errors import EngineError
-from crnn.spec import FRAME_PITCH, ModelSpec
+from crnn.spec import FRAME_PITCH, TRUNKS, ModelSpec
 
 Scores = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.intp]
@@ -103,7 +103,10 @@ def decode(logp: Scores, charset: Charset, temperature: float = 1.0) -> list[Dec
     runs = greedy(logp)  # of the array as it came: dividing could round two neighbours to one value
     texts = runs.texts(charset)
     logp = tempered(logp, temperature)
-    probabilities = log_probability(logp, texts, charset).tolist()
+    place = np.arange(len(runs.words)) - np.repeat(np.cumsum(runs.counts) - runs.counts, runs.counts)  # in the text
+    states = np.zeros((len(texts), 2 * int(runs.counts.max(initial=0)) + 1), np.intp)
+    states[runs.words, 2 * place + 1] = runs.classes
+    probabilities = _forward(logp, states, runs.counts).tolist()
     scores, firsts, lasts = _scores(logp, runs).tolist(), runs.first.tolist(), runs.last.tolist()
     decoded = []
     k = 0
@@ -130,9 +133,12 @@ def tempered(logp: Scores, temperature: float) -> Scores:
         return logp
     top = logp.max(axis=2, keepdims=True).astype(np.float64)
     top[np.isneginf(top)] = 0.0  # a frame without any possible class stays so
+    scaled: npt.NDArray[np.float64] = logp.astype(np.float64)  # in steps: NumPy is slow where types are mixed
+    scaled -= top
     with np.errstate(over="ignore"):  # an exponent too small for a float is that of a probability of 0
-        scaled: npt.NDArray[np.float64] = (logp - top) / temperature
-    scaled -= np.log(np.maximum(np.exp(scaled).sum(axis=2, keepdims=True), 1.0))  # the largest of them is exp(0)
+        scaled /= temperature
+    total = np.exp(scaled) @ np.ones(logp.shape[2])  # a sum, at a sixth of the time of sum()
+    scaled -= np.log(np.maximum(total, 1.0))[:, :, np.newaxis]  # the largest of them is exp(0)
     return scaled
 
 
@@ -159,20 +165,61 @@ def log_probability(logp: Scores, texts: Sequence[str], charset: Charset) -> npt
     states = np.zeros((words, 2 * int(lengths.max(initial=0)) + 1), np.intp)
     for row, text, length in zip(states, texts, lengths, strict=True):
         row[1 : 2 * length : 2] = charset.encode(text[:length])
+    total = _forward(logp, states, lengths)
+    total[~np.array(possible, bool)] = -np.inf
+    return total
+
+
+def _forward(logp: Scores, states: Indices, lengths: Indices) -> npt.NDArray[np.float64]:
+    """The forward algorithm: float64[N], for the classes ``states``, intp[N, S], of texts of ``lengths``, intp[N].
+
+    It adds up plain probabilities, which takes a quarter of the time of adding logarithms. What is too small for a
+    float64 (under 1e-308) is lost on the way. That cannot show in a sum of at least 1e-200, for a path's probability
+    only falls; a smaller sum is worked out anew with logarithms.
+    """
+    total = _forward_linear(logp, states, lengths)
+    with np.errstate(divide="ignore"):
+        result: npt.NDArray[np.float64] = np.log(total)
+    small = np.flatnonzero(total < 1e-200)
+    if len(small):
+        result[small] = _forward_logarithmic(logp[:, small], states[small], lengths[small])
+    return result
+
+
+def _forward_linear(logp: Scores, states: Indices, lengths: Indices) -> npt.NDArray[np.float64]:
+    frames, words, classes = logp.shape
+    rows = np.arange(words)
+    wanted = (states + classes * rows[:, None]).T  # [S, N]: then what a step adds up lies in one piece
+    emissions = np.exp(logp.reshape(frames, words * classes).take(wanted, axis=1), dtype=np.float64)
     # From one state a path stays, steps to the next, or jumps over the blank between two different characters (from
     # blank to blank it doesn't: they are equal).
+    jump = np.zeros(wanted.shape)
+    jump[2:] = (states[:, 2:] != states[:, :-2]).T
+    alpha = np.zeros((len(wanted) + 2, words))  # two rows in front, for "one state back" and "two back"
+    here, one_back, two_back = alpha[2:], alpha[1:-1], alpha[:-2]
+    here[:2] = emissions[0, :2]
+    arriving = np.empty_like(here)
+    for emission in emissions[1:]:
+        np.multiply(two_back, jump, out=arriving)
+        arriving += one_back
+        arriving += here
+        np.multiply(arriving, emission, out=here)
+    # A path ends on the last character or on the blank after it; an empty text has no last character (row 1: 0).
+    total: npt.NDArray[np.float64] = alpha[2 * lengths + 2, rows] + alpha[2 * lengths + 1, rows]
+    return total
+
+
+def _forward_logarithmic(logp: Scores, states: Indices, lengths: Indices) -> npt.NDArray[np.float64]:
+    """The same, with logarithms throughout."""
     jump = np.full(states.shape, -np.inf)
     jump[:, 2:][states[:, 2:] != states[:, :-2]] = 0.0
-
-    rows = np.arange(words)
-    alpha = np.full((words, states.shape[1] + 2), -np.inf)  # two columns in front, for "one state back" and "two back"
+    rows = np.arange(len(states))
+    alpha = np.full((len(states), states.shape[1] + 2), -np.inf)
     here, one_back, two_back = alpha[:, 2:], alpha[:, 1:-1], alpha[:, :-2]
     here[:, :2] = logp[0, rows[:, None], states[:, :2]]
     for frame in logp[1:]:
         here[:] = _log_add(here, one_back, two_back + jump) + frame[rows[:, None], states]
-    # A path ends on the last character or on the blank after it; an empty text has no last character (column 1: -inf).
     total: npt.NDArray[np.float64] = np.logaddexp(alpha[rows, 2 * lengths + 2], alpha[rows, 2 * lengths + 1])
-    total[~np.array(possible, bool)] = -np.inf
     return total
 
 
@@ -186,8 +233,9 @@ def frame_span(first: int, last: int, spec: ModelSpec, source_width: float) -> t
 
     The receptive field of frame t is centred on input column 4t - 0.5 (the paper's kernels, strides and paddings,
     worked out in ``tests/test_ctc.py``). Column i covers [i, i + 1), so that centre is the point 4t, and the outermost
-    frames are centred on the picture's very edges. The span reaches half-way to the neighbouring frames, clipped to
-    the picture: [4 first - 2, 4 last + 2), scaled by ``source_width / spec.width``.
+    frames are centred on the picture's very edges; without the padding of the trunk ``dtrb`` it is 4t + 4. The span
+    reaches half-way to the neighbouring frames, clipped to the picture: [4 first - 2, 4 last + 2), or 4 further to the
+    right, scaled by ``source_width / spec.width``.
 
     Raises:
         ValueError: not ``0 <= first <= last < spec.steps``.
@@ -195,8 +243,9 @@ def frame_span(first: int, last: int, spec: ModelSpec, source_width: float) -> t
     if not 0 <= first <= last < spec.steps:
         raise ValueError(f"frames {first} to {last} are not within 0 to {spec.steps - 1}")
     scale = source_width / spec.width
-    left = max(0.0, FRAME_PITCH * (first - 0.5))
-    right = min(float(spec.width), FRAME_PITCH * (last + 0.5))
+    _, centre = TRUNKS[spec.trunk]
+    left = max(0.0, centre + FRAME_PITCH * (first - 0.5))
+    right = min(float(spec.width), centre + FRAME_PITCH * (last + 0.5))
     return left * scale, right * scale
 
 

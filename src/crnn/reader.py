@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
@@ -19,7 +20,7 @@ from crnn.boxes import rectify
 from crnn.engines import Engine, bundled_model, choose, open_engine
 from crnn.engines.processors import usable_processors
 from crnn.errors import CrnnError, EngineError, ImageError, OptionError
-from crnn.images import PIXEL_LIMIT, Source, normalise, open_gray, prepare
+from crnn.images import PIXEL_LIMIT, Source, normalise, open_picture, prepare
 from crnn.spec import ModelSpec
 from crnn.word import Character, Word
 
@@ -101,7 +102,8 @@ class Reader:
         self._undecoded = threads * _UNDECODED_A_THREAD
         # Threads start when they get their first work, and end with the Reader.
         self._decoders = ThreadPoolExecutor(threads, "crnn-decode")
-        self._runners = ThreadPoolExecutor(self._calls, "crnn-run")
+        self._runners = ThreadPoolExecutor(self._calls + 1, "crnn-run")  # one decodes texts while the engine computes
+        self._turns = BoundedSemaphore(self._calls)
 
     def __reduce__(self) -> tuple[type[Reader], tuple[Any, ...]]:
         return Reader, self._settings
@@ -135,7 +137,7 @@ class Reader:
     def read(self, image: Source | Item, boxes: Boxes, *, order: Order = None) -> list[Word]: ...
 
     def read(self, image: Source | Item, boxes: Boxes | None = None, *, order: Order = None) -> Word | list[Word]:
-        """Read one picture: anything :func:`crnn.images.open_gray` takes, or an :class:`Item`.
+        """Read one picture: anything :func:`crnn.images.open_picture` takes, or an :class:`Item`.
 
         Returns a :class:`crnn.Word`; with ``boxes`` a list of them, one for each box. A box is four corners (x, y) in
         pixels of the upright picture, clockwise from the *text's* top left; its view is rectified
@@ -146,15 +148,15 @@ class Reader:
         self._check_process()
         source, data = _named(image)
         try:
-            gray = open_gray(data, order=order, pixel_limit=self.pixel_limit)
+            picture = open_picture(data, self.spec.picture_mode, order=order, pixel_limit=self.pixel_limit)
         except ImageError as error:
             raise _unreadable(source, error, "picture").error from None
         if boxes is None:
-            return self._words([self._fit(source, gray)])[0]
+            return self._words([self._fit(source, picture)])[0]
         pictures = []
         for i, box in enumerate(boxes):
             try:
-                pictures.append(self._fit(source, rectify(gray, box, self.pixel_limit)))
+                pictures.append(self._fit(source, rectify(picture, box, self.pixel_limit)))
             except OptionError as error:
                 raise OptionError(f"{source or 'picture'}: boxes[{i}]: {error}") from None
         batches = (pictures[i : i + self.batch_size] for i in range(0, len(pictures), self.batch_size))
@@ -239,12 +241,13 @@ class Reader:
 
     def _load(self, source: str | None, data: Source, name: str, order: Order) -> _Picture | _Unreadable:
         try:
-            return self._fit(source, open_gray(data, order=order, pixel_limit=self.pixel_limit))
+            picture = open_picture(data, self.spec.picture_mode, order=order, pixel_limit=self.pixel_limit)
+            return self._fit(source, picture)
         except CrnnError as error:
             return _unreadable(source, error, name)
 
-    def _fit(self, source: str | None, gray: Image.Image) -> _Picture:
-        return _Picture(source, prepare(gray, self.spec), gray.width)
+    def _fit(self, source: str | None, picture: Image.Image) -> _Picture:
+        return _Picture(source, prepare(picture, self.spec), picture.width)
 
     def _run(self, batch: list[Future[_Picture | _Unreadable]]) -> list[Word | _Unreadable]:
         results = [future.result() for future in batch]
@@ -255,7 +258,9 @@ class Reader:
         if not pictures:
             return []
         spec = self.spec
-        logp = self._engine.run(normalise(np.stack([picture.pixels for picture in pictures]), spec))
+        batch = normalise(np.stack([picture.pixels for picture in pictures]), spec)
+        with self._turns:
+            logp = self._engine.run(batch)
         return [
             Word(
                 word.text,

@@ -11,12 +11,13 @@ from typing import Any
 
 import onnx
 import pytest
+from tests.doubles.cann import FakeCannFactory
 from typer.testing import CliRunner, Result
 
 import crnn
 from crnn import engines
 from crnn.cli import app
-from crnn.engines import bundled_model
+from crnn.engines import bundled_model, probe
 
 
 def run(*arguments: str) -> Result:
@@ -119,3 +120,47 @@ def test_no_place_to_write_does_not_hinder_reading(tmp_path: Path, monkeypatch: 
     writable = json.loads(result.stdout)["writable"]
     assert result.exit_code == 0
     assert writable["current folder"]["works"] and not writable["temporary folder"]["works"]
+
+
+def doctor_with(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The doctor in another environment."""
+    command = [sys.executable, "-m", "crnn", "doctor", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_ascend_is_said_not_to_be_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crnn.engines.toolkit.ROOTS", ())
+    monkeypatch.setattr("crnn.engines.toolkit.driver", lambda: None)
+    shown = run().stdout
+    assert "Ascend            not here" in shown and "not yet run on hardware" in shown
+    result = run("--require", "ascend")
+    assert result.exit_code == 1
+    for part in ("CANN: install the toolkit", "the driver: ", "set_env.sh"):
+        assert part in result.stderr
+
+
+def test_ascend_is_required_and_there(fake_cann: FakeCannFactory) -> None:
+    cann = fake_cann(files={"x86_64-linux/ascend_toolkit_install.info": "version=8.0.RC3\n"})
+    done = doctor_with(cann.environment, "--require", "ascend", "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["problems"]) == (0, [])
+    assert report["engines"]["ascend"]["device"] == "Ascend310, device 0"
+    assert report["ascend"]["toolkit"]["version"] == "8.0.RC3" and report["ascend"]["pyacl"]
+    done = doctor_with({**cann.environment, "ASCEND_DEVICE_ID": "5"}, "--require", "ascend")
+    assert done.returncode == 1 and "acl.rt.set_device failed with 107001" in done.stderr
+    assert str(cann.atc) in done.stdout and "not yet run on hardware" in done.stdout
+
+
+def test_what_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "npu-smi").write_text("#!/bin/sh\nexec sleep 600\n")
+    (tmp_path / "npu-smi").chmod(0o755)
+    (tmp_path / "acl.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    began = time.perf_counter()
+    found = probe.ascend(seconds=0.3)
+    assert found["npu_smi"] == {"error": "no answer in 0.3 s"}
+    assert any("npu-smi does not work (no answer in 0.3 s)" in line for line in found["missing"])
+    answer = probe.apart("crnn.engines.probe.start_device()", 3)
+    assert answer == {"works": False, "error": "no answer in 3 s"}
+    assert time.perf_counter() - began < 30

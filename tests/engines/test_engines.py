@@ -63,7 +63,7 @@ def pictures(count: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def test_onnxruntime_runs_and_says_what_it_is(tmp_path: Path) -> None:
-    engine = open_engine(build(tmp_path / "model.onnx"))
+    engine = open_engine(build(tmp_path / "model.onnx"), "onnxruntime")
     assert (engine.name, engine.device, engine.precision, engine.notes) == ("onnxruntime", "CPU", "float32", ())
     assert engine.path == tmp_path / "model.onnx"
     assert engine.spec == DELIVERABLE

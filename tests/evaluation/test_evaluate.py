@@ -17,8 +17,9 @@ from crnn.datasets.lmdb import LmdbReader
 from crnn.engines import open_engine
 from crnn.errors import DatasetError, OptionError
 from crnn.evaluation.calibration import calibration
-from crnn.evaluation.evaluate import evaluate, most_confident_errors
+from crnn.evaluation.evaluate import evaluate
 from crnn.evaluation.metrics import wilson
+from crnn.evaluation.report import most_confident_errors
 from crnn.images import normalise, prepare
 
 Draw = Callable[..., bytes]
@@ -27,7 +28,7 @@ Write = Callable[..., Path]
 
 def test_the_report_is_the_schema_to_the_letter(bar_code: Draw, bar_code_model: Path, write_lmdb: Write) -> None:
     path = write_lmdb([(bar_code("hello"), "Hello!"), (bar_code("w0rld"), "world"), (bar_code("550"), "$5.50")])
-    report = evaluate([path], open_engine(bar_code_model), 2)
+    report = evaluate([path], open_engine(bar_code_model, "onnxruntime"), 2)
     keys = ["schema", "protocol", "subset", "model", "engine", "temperature", "datasets", "overall"]
     assert list(report) == keys
     assert report["schema"] == "crnn.evaluation/1"

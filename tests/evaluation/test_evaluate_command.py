@@ -138,14 +138,14 @@ def test_a_failed_run_leaves_the_old_report(words: Path, bar_code_model: Path, t
 
 def test_errors_are_one_line(words: Path, bar_code_model: Path, tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("hello")
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.json").mkdir()
     for arguments, part in [
         ((tmp_path / "none", "--model", bar_code_model), "no such data set"),
         ((words, "--model", tmp_path / "none.onnx"), "no such model"),
         ((words, "--model", tmp_path / "text.onnx"), "cannot load"),
         ((words, "--model", bar_code_model, "--engine", "magic"), "unknown engine 'magic'"),
         ((words, "--model", bar_code_model, "--json", tmp_path / "no" / "r.json"), "no such folder"),
-        ((words, "--model", bar_code_model, "--json", tmp_path / "folder"), "cannot be written"),
+        ((words, "--model", bar_code_model, "--json", tmp_path / "folder.json"), "cannot be written"),
     ]:
         code, _, stderr = run(*arguments)
         assert code == 2, arguments

@@ -157,6 +157,7 @@ def test_other_sizes(words: CheckSet) -> None:
     [
         (CRNN(classes=4), ModelSpec(), "4 classes, their spec has 37"),
         (CRNN(channels=3), ModelSpec(), "3 channels, their spec has 1"),
+        (CRNN(), ModelSpec(aipp="rgb"), "AIPP stage rgb"),
         (CRNN(), ModelSpec(height=64), "the sizes its spec gives"),
     ],
 )

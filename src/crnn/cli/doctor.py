@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import sys
 import tempfile
 import time
@@ -21,13 +20,7 @@ from crnn.errors import CrnnError
 
 _WORDS = 8  # of the bundled sample are read
 _PACKAGES = ("numpy", "pillow", "lmdb")
-# fmt: off
-_FEATURES = (
-    "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16",
-    "avx_vnni", "amx_tile", "amx_int8", "amx_bf16",
-    "asimd", "asimdhp", "asimddp", "fphp", "i8mm", "bf16", "sve", "sve2", "sme",
-)
-# fmt: on
+_DISTRIBUTIONS = {"cann": "onnxruntime-cann"}  # where an engine is not called as the package is
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +38,8 @@ def doctor(
 
     The exit status is 0 if reading works and every engine named with --require
     does, 1 otherwise. Engines that reading does not need are looked up, but not
-    started unless they are required.
+    started unless they are required. The engines for Ascend devices, ascend and
+    cann, have not yet been run on hardware.
     """
     report = examine(require or [])
     if as_json:
@@ -58,11 +52,14 @@ def doctor(
 
 def examine(require: list[str]) -> dict[str, Any]:
     """The report, ready for JSON; ``problems`` is empty if reading works and the required engines do."""
-    from crnn.engines import NAMES
+    from crnn.engines import NAMES, probe
+    from crnn.engines.processors import processor
 
+    ascend = probe.ascend()
     weights = _weights()
     reading = _read("auto")
-    engines = {name: {"version": _version(name), "works": None} for name in NAMES}
+    engines: dict[str, dict[str, Any]] = {name: {"version": _version(name), "works": None} for name in NAMES}
+    engines["ascend"]["version"] = _cann(ascend)
     if (used := reading["engine"]) in engines:
         engines[used] = reading
     problems = [] if reading["works"] else [f"reading does not work: {reading['error']}"]
@@ -71,7 +68,7 @@ def examine(require: list[str]) -> dict[str, Any]:
             problems.append(f"--require {name}: there is no such engine; there are: {', '.join(NAMES)}")
             continue
         if name != used:
-            engines[name] = _read(name)
+            engines[name] |= _start(name, ascend)
         if not engines[name]["works"]:
             problems.append(f"--require {name}: {engines[name]['error']}")
     return {
@@ -81,10 +78,33 @@ def examine(require: list[str]) -> dict[str, Any]:
         "weights": weights,
         "engines": engines,
         "reading": reading,
-        "processor": _processor(),
+        "processor": processor(),
+        "ascend": ascend,
         "writable": {where: _writable(folder) for where, folder in _folders().items()},
         "problems": problems,
     }
+
+
+def _start(name: str, ascend: dict[str, Any]) -> dict[str, Any]:
+    """Whether an engine works. Those of Ascend are tried in a process of their own, which is given up if it hangs."""
+    from crnn.engines import probe
+
+    if name == "cann":
+        return probe.apart("crnn.cli.doctor._read('cann')", 120)
+    if name != "ascend":
+        return _read(name)
+    # No words are read: there is no .om for every chip to bring along
+    found = probe.apart("crnn.engines.probe.start_device()", 60)
+    if found["works"]:
+        return found | {"precision": "as compiled", "threads": 1}
+    missing = "".join(f"; missing: {what}" for what in ascend["missing"])
+    return found | {"error": found["error"] + missing}
+
+
+def _cann(ascend: dict[str, Any]) -> str | None:
+    """The toolkit in a word; None if it is not here."""
+    found = ascend["toolkit"]
+    return f"CANN {found['version'] or 'of unknown version'}" if found else None
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -131,33 +151,9 @@ def _weights() -> dict[str, Any]:
 def _version(package: str) -> str | None:
     """As it is installed, without importing it (which takes torch seconds); None if it is not."""
     try:
-        return metadata.version(package)
+        return metadata.version(_DISTRIBUTIONS.get(package, package))
     except metadata.PackageNotFoundError:
         return None
-
-
-def _processor() -> dict[str, Any]:
-    from crnn.engines.processors import usable_processors
-
-    name, features = _named_processor()
-    return {
-        "name": name or platform.processor() or platform.machine(),
-        "usable": usable_processors(),
-        "features": [feature for feature in _FEATURES if feature in features],
-    }
-
-
-def _named_processor() -> tuple[str, set[str]]:
-    """The processor's name and its features by Linux's names; elsewhere what NumPy has found out about it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        from numpy.lib import introspect
-
-        found = json.dumps(introspect.opt_func_info()) if hasattr(introspect, "opt_func_info") else ""
-        return "", set(re.split(r"[^a-z0-9_]+", found.lower()))
-    values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    return values.get("model name", ""), set((values.get("flags") or values.get("Features") or "").split())
 
 
 def _folders() -> dict[str, str]:
@@ -194,6 +190,7 @@ def _show(report: dict[str, Any]) -> None:
     ]
     for name, engine in report["engines"].items():
         rows.append((name, _engine(engine, name)))
+    rows += _ascend(report["ascend"])
     for where, found in report["writable"].items():
         state = "can be written to" if found["works"] else f"cannot be written to ({found['error']})"
         rows.append((where, f"{found['path'] or 'none'}: {state}"))
@@ -207,12 +204,27 @@ def _show(report: dict[str, Any]) -> None:
         typer.echo(f"crnn: {problem}", err=True)
 
 
+def _ascend(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """What of Ascend is here. A line if it is nothing."""
+    toolkit, driver = found["toolkit"], found["driver"]
+    if not (toolkit or driver or found["devices"] or found["pyacl"]):
+        return [("Ascend", "not here (no CANN, no driver, no device); support is not yet run on hardware")]
+    rows = [
+        ("Ascend", "not yet run on hardware; docs/ascend.md has a checklist"),
+        ("CANN", f"{_cann(found)}, {toolkit['path']}, {toolkit['atc'] or 'no ATC'}" if toolkit else "not here"),
+        ("driver", f"{driver['version'] or 'of unknown version'}, {driver['path']}" if driver else "not here"),
+        ("devices", ", ".join(found["devices"]) or "none"),
+        ("pyACL", "importable" if found["pyacl"] else "not importable"),
+    ]
+    return rows + [("missing", what) for what in found["missing"]]
+
+
 def _engine(found: dict[str, Any], name: str) -> str:
-    if found["version"] is None:
+    if found["version"] is None and not found["works"]:
         return "not installed"
     if found["works"] is None:
         return f"{found['version']}, installed, not started (--require {name} does)"
     if not found["works"]:
         return f"{found['version']}, does not work: {found['error']}"
     threads = f"{found['threads']} thread{'s' * (found['threads'] != 1)}"
-    return f"{found['version']} on {found['device']}, {found['precision']}, {threads}"
+    return f"{found['version'] or ''} on {found['device']}, {found['precision']}, {threads}"

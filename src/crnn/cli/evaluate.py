@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +13,15 @@ from crnn.errors import OptionError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from crnn.offline.score import Scored
+
+
+class Schema(StrEnum):
+    """What ``--json`` writes."""
+
+    crnn = "crnn"
+    modelzoo = "modelzoo"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -22,42 +29,71 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    datasets: Annotated[list[Path], typer.Argument(metavar="DATASET...", help="LMDB data sets of labelled words.")],
+    datasets: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="DATASET...", help="LMDB data sets of labelled words.", show_default=False),
+    ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="An .onnx, a .safetensors or a run's folder.", show_default="the bundled weights"),
+        typer.Option(help="An .onnx, a .safetensors, a run's folder or an .om.", show_default="the bundled weights"),
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="onnxruntime or torch.", show_default="torch for .safetensors and runs, else onnxruntime"),
+        typer.Option(
+            help="onnxruntime, openvino, torch, ascend or cann.", show_default="the fastest installed that runs it"
+        ),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="What the engine computes in, such as float32.", show_default="its choice")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of one call.", show_default="all processors")
+    ] = None,
+    bins: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Instead of data sets: words that `crnn prepare` wrote.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The labels of --bins.", show_default="label.txt")
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the report; a name without a suffix gets .json."),
+    ] = None,
+    schema: Annotated[Schema, typer.Option(help="Of --json: our report, or ModelZoo's figures.")] = Schema.crnn,
     errors: Annotated[
         int, typer.Option(metavar="N", min=0, help="Show the N wrong words the model was surest of, of each data set.")
     ] = 0,
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Of training sets: only the tenth of the words kept from training.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Words in one call of the network.")] = 64,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "--batch", min=1, help="Words in one call of the network.")
+    ] = 64,
 ) -> None:
     """Read labelled words and count the right ones: case-insensitive, 0-9 and a-z only.
 
     Words that cannot be used (a damaged picture, an empty label) are listed as skipped and do not count. ECE, the
     expected calibration error, is how far confidences are from the share of right words, on average; of few words,
-    chance alone makes it large (0.06 of 200).
+    chance alone makes it large (0.06 of 200). With --bins, exit status 1 if a labelled word has no usable file.
     """
     from rich.console import Console
 
     from crnn.engines import open_engine
+    from crnn.evaluation import tables
     from crnn.evaluation.evaluate import evaluate as run
 
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise OptionError(f"{json_file}: there is no such folder to write it to")
-    opened = open_engine(model, engine)
+    if bool(datasets) == (bins is not None):
+        raise OptionError("evaluate takes data sets, or --bins with --labels; see crnn evaluate --help")
+    if bins is None and labels is not None:
+        raise OptionError("--labels belongs to --bins")
+    if bins is not None and held_out:
+        raise OptionError("--held-out is for data sets; prepared words do not say which were held out")
+    json_file = json_path(json_file)
+    opened = open_engine(model, engine, threads, precision)
     out, err = Console(highlight=False), Console(stderr=True, highlight=False)
-    for note in opened.notes:
-        err.print(f"crnn: {note}", style="yellow", markup=False, soft_wrap=True)
-    with _progress(err) as progress:
+    show_notes(err, opened.notes)
+    scored: Scored | None = None
+    with tables.progress_bar(err) as progress:
         tasks: dict[str, Any] = {}
 
         def show(path: str, done: int, total: int) -> None:
@@ -65,67 +101,73 @@ def evaluate(
                 tasks[path] = progress.add_task(Path(path).name)
             progress.update(tasks[path], completed=done, total=total)
 
-        report = run(datasets, opened, batch_size, held_out=held_out, progress=show)
+        if bins is not None:
+            from crnn.offline.labels import DEFAULT
+            from crnn.offline.score import evaluate_bins
+
+            def count(done: int, total: int) -> None:
+                show(str(bins), done, total)
+
+            scored = evaluate_bins(bins, labels or DEFAULT, opened, batch_size=batch_size, progress=count)
+            report = scored.report
+        else:
+            report = run(datasets or [], opened, batch_size, held_out=held_out, progress=show)
     if json_file is not None:
-        _write(json_file, json.dumps(report, ensure_ascii=False, indent=1) + "\n")
-    _show(out, report, opened.device)
-    _show_left_out(out, report)
-    if errors:
-        _show_errors(out, report, errors)
-
-
-def _progress(console: Console) -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _show(console: Console, report: dict[str, Any], device: str) -> None:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    engine = report["engine"]
-    which = report["protocol"] + (", held-out words" if report["subset"] == "held-out" else "")
-    title = escape(f"{Path(report['model']['path']).name} ({which})")
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, title=title)
-    table.add_column("data set", overflow="fold")
-    for heading in ("accuracy", "95 %", "1-NED", "CER", "ECE", "used"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        write_report(json_file, report, schema, opened.spec.charset.classes)
+    tables.show(out, report, opened.device)
+    if scored is None:
+        _show_dropped(out, report)
     for data in report["datasets"]:
-        table.add_row(escape(Path(data["path"]).name), *_figures(data))
-    if len(report["datasets"]) > 1:
-        table.add_section()
-        table.add_row("all", *_figures(report["overall"]))
-    console.print(table)
-    temperature = "" if report["temperature"] == 1 else f", temperature {report['temperature']:.3g}"
-    speed = report["overall"]["used"] / sum(data["used"] / data["words_per_second"] for data in report["datasets"])
-    console.print(
-        f"{engine['name']} {engine['version']} on {device}, {engine['precision']}{temperature}: {speed:,.0f} words/s",
-        style="dim",
-        soft_wrap=True,
-    )
+        tables.show_skipped(out, data["skipped"], "--json FILE lists them all")
+    if errors:
+        tables.show_errors(out, report, errors)
+    if scored is not None:
+        show_extra(out, scored.extra)
+        if not scored.complete:
+            raise typer.Exit(1)
 
 
-def _figures(data: dict[str, Any]) -> tuple[str, ...]:
-    low, high = data["interval"]
-    return (
-        f"{data['accuracy']:.2%}",
-        f"{100 * low:.1f}-{100 * high:.1f}",
-        f"{data['ned']:.4f}",
-        f"{data['cer']:.2%}",
-        f"{data['ece']:.3f}",
-        f"{data['used']}/{data['total']}",
-    )
+def json_path(path: Path | None) -> Path | None:
+    """Where a report is written: ``.json`` is appended to a name without a suffix, as the original does.
+
+    Raises OptionError if there is no such folder.
+    """
+    if path is None:
+        return None
+    if not path.absolute().parent.is_dir():
+        raise OptionError(f"{path}: there is no such folder to write it to")
+    return path if path.suffix else path.with_name(f"{path.name}.json")
 
 
-def _show_left_out(console: Console, report: dict[str, Any]) -> None:
-    """What the protocol took from the labels, and the first reasons why words were skipped."""
+def write_report(path: Path, report: dict[str, Any], schema: Schema, classes: int) -> None:
+    """Write a report as JSON, whole or not at all."""
+    import json
+
+    from crnn.evaluation.report import modelzoo
+    from crnn.offline.files import write_whole
+
+    content = modelzoo(report, classes) if schema is Schema.modelzoo else report
+    write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def show_notes(console: Console, notes: tuple[str, ...]) -> None:
+    """What a user should know, on standard error."""
+    for note in notes:
+        console.print(f"crnn: {note}", style="yellow", markup=False, soft_wrap=True)
+
+
+def show_extra(console: Console, names: tuple[str, ...]) -> None:
+    """Files that no label belongs to."""
+    if names:
+        more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+        console.print(f"without a label: {', '.join(names[:5])}{more}", markup=False, soft_wrap=True)
+
+
+def _show_dropped(console: Console, report: dict[str, Any]) -> None:
     from crnn.datasets.lmdb import LmdbReader
     from crnn.datasets.split import is_held_out
     from crnn.errors import LabelError
-    from crnn.evaluation.protocols import dropped
+    from crnn.evaluation.tables import show_dropped
 
     def labels(reader: LmdbReader) -> list[str]:
         found = []
@@ -139,38 +181,4 @@ def _show_left_out(console: Console, report: dict[str, Any]) -> None:
         return found
 
     for data in report["datasets"]:
-        if counts := dropped(labels(LmdbReader(data["path"]))):
-            what = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-            line = f"{Path(data['path']).name}: {report['protocol']} dropped from the labels: {what}"
-            console.print(line, markup=False, soft_wrap=True)
-        shown = 5
-        for word in data["skipped"][:shown]:
-            console.print(f"skipped {word['key']}: {word['reason']}", markup=False, soft_wrap=True)
-        if (more := len(data["skipped"]) - shown) > 0:
-            console.print(f"... and {more} more skipped; --json FILE lists them all")
-
-
-def _show_errors(console: Console, report: dict[str, Any], count: int) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from crnn.evaluation.evaluate import most_confident_errors
-
-    for data in report["datasets"]:
-        table = Table("key", "label", "read as", title=escape(f"{Path(data['path']).name}: surest errors"))
-        table.add_column("confidence", justify="right")
-        for word in most_confident_errors(data["words"], count):
-            table.add_row(word["key"], escape(word["label"]), escape(word["text"]), f"{word['confidence']:.3f}")
-        console.print(table)
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: written under another name in the same folder, then renamed."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        show_dropped(console, Path(data["path"]).name, report["protocol"], labels(LmdbReader(data["path"])))

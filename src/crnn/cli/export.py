@@ -1,13 +1,14 @@
-"""``crnn export``: trained weights -> an ONNX file that is known to read the same words."""
+"""``crnn export``: trained weights -> an ONNX file that is known to read the same words, or another project's .pth."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crnn.cli.import_ import Gates, Layout, Resampling, Symbols, Width, show_notes
 from crnn.errors import CheckpointError, OptionError
 
 if TYPE_CHECKING:
@@ -24,9 +25,13 @@ def register(app: typer.Typer) -> None:
 
 def export(
     weights: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_WEIGHTS", help="A run's folder, a .safetensors, or an .onnx of ours.")
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_WEIGHTS",
+            help="A run's folder, a .safetensors, an .onnx of ours, or a checkpoint that `crnn import` understands.",
+        ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .onnx to write, or with --layout the .pth.")],
     fp16: Annotated[bool, typer.Option("--fp16", help="Store the weights as float16: half the size.")] = False,
     check: Annotated[
         Path | None,
@@ -36,22 +41,70 @@ def export(
         list[Path] | None,
         typer.Option(metavar="LMDB", help="Fit confidences to this training set's held-out words; repeatable."),
     ] = None,
+    layout: Layout = None,
+    charset: Symbols = None,
+    gates: Gates = "pytorch",
+    resampling: Resampling = None,
+    width: Width = None,
 ) -> None:
-    """Export a trained network to ONNX (opset 11, dynamic batch).
+    """Export a trained network to ONNX (opset 11, dynamic batch), or to a checkpoint for another project's scripts.
 
     The file is written only if it reads every word of the check set as torch does. With --calibrate, the temperature
     that makes confidences match the share of right words is fitted to the tenth of each data set that training left
     out, and is stored in the file; texts stay as they are.
+
+    An OUT.pth has the layout ascend or meijieru, as `pth2onnx.py` and crnn.pytorch load it. --gates npu is for scripts
+    that exchange the LSTM gates when they load, such as Ascend's newest `pth2onnx.py`.
     """
+    described = {"layout": layout, "charset": charset, "resampling": resampling, "width": width}
+    if out.suffix == ".pth":
+        given = [name for name in ("charset", "resampling", "width") if described[name] is not None]
+        given += [name for name, value in (("fp16", fp16), ("check", check), ("calibrate", calibrate)) if value]
+        if given:
+            raise OptionError(f"--{given[0]} does not go with a .pth, whose format has no room for it")
+        _export_checkpoint(weights, out, layout, gates)
+        return
     if out.suffix != ".onnx":
-        raise OptionError(f"OUT must end in .onnx, and {out} does not")
+        raise OptionError(f"OUT must end in .onnx, or in .pth with --layout, and {out} does not")
+    if _is_ours(weights) and (gates != "pytorch" or any(value is not None for value in described.values())):
+        raise OptionError(
+            "--layout, --charset, --gates, --resampling and --width describe a foreign checkpoint, and these weights"
+            " have their spec with them"
+        )
     from crnn.export import parity
 
-    state_dict, spec = _load(weights)
+    state_dict, spec = _load(weights) if _is_ours(weights) else _import(weights, gates=gates, **described)
+    if calibrate and not _is_ours(weights):
+        raise OptionError(f"--calibrate needs imported weights: crnn import {weights} OUT.safetensors first")
     words = parity.load_check_set(check or parity.sample_words(), spec)
     if calibrate:
         spec = _calibrated(weights, spec, calibrate)
     _show(parity.export(state_dict, spec, out, words, fp16=fp16))
+
+
+def _export_checkpoint(weights: Path, out: Path, layout: str | None, gates: str) -> None:
+    if layout is None:
+        raise OptionError("say with --layout ascend or --layout meijieru whose scripts are to load the .pth")
+    if not _is_ours(weights):
+        raise OptionError(f"{weights} is a checkpoint of that kind already: crnn import it first")
+    from crnn.training.foreign import save
+
+    state_dict, spec = _load(weights)
+    save(out, state_dict, spec, layout, gates)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {layout} layout, {gates} gate order")
+
+
+def _is_ours(weights: Path) -> bool:
+    """Whether the weights have a spec with them: a run, a .safetensors, an export. Other files are other projects'."""
+    return weights.suffix in (".safetensors", ".onnx") or not weights.is_file()
+
+
+def _import(path: Path, **described: Any) -> tuple[dict[str, Tensor], ModelSpec]:
+    from crnn.training.foreign import load
+
+    imported = load(path, **described)
+    show_notes(imported, checked=False)
+    return imported.weights, imported.spec
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], ModelSpec]:
@@ -62,7 +115,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], ModelSpec]:
     if path.is_dir():
         path = path / "weights.safetensors"
     if not path.is_file():
-        raise CheckpointError(f"no weights at {path}: give a run's folder, a .safetensors or an exported .onnx")
+        raise CheckpointError(f"no weights at {path}: give a run's folder, a .safetensors, an exported .onnx or a .pth")
     return weights_from_onnx(path) if path.suffix == ".onnx" else load_weights(path)
 
 

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 import lmdb
 
 from crnn.errors import DatasetError, ImageError, LabelError
-from crnn.images import decode_gray
+from crnn.images import Mode, open_picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -122,11 +122,11 @@ class LmdbReader:
             raise DatasetError(f"{self.path}: {key}: missing")
         return value
 
-    def image(self, i: int) -> Image:
-        """The decoded picture of word ``i``, mode L."""
+    def image(self, i: int, mode: Mode = "L") -> Image:
+        """The decoded picture of word ``i``."""
         data = self.image_bytes(i)
         try:
-            return decode_gray(data)
+            return open_picture(data, mode)
         except ImageError as error:
             raise ImageError(f"{self.path}: {self.key(i)}: {str(error).removeprefix('picture: ')}") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +51,10 @@ class Engine(Protocol):
         """How many threads one call of ``run`` computes in."""
         ...
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """float32[N, channels, height, width] -> float32[steps, N, classes], log-probabilities, class 0 the blank.
+
+        A file with AIPP takes uint8[N, height, width, 1 or 3] (``spec.input_shape`` and ``spec.input_dtype``).
 
         Raises ModelError if the batch or the network's answer does not have the spec's shape.
         """
@@ -120,12 +122,11 @@ def bundled_model() -> Path:
     return found[0]
 
 
-def check_batch(batch: NDArray[np.float32], spec: ModelSpec) -> None:
-    """Raise ModelError unless ``batch`` is float32[N >= 1, channels, height, width] of the spec."""
-    expected = (spec.channels, spec.height, spec.width)
-    if batch.dtype != np.float32 or batch.ndim != 4 or batch.shape[1:] != expected or len(batch) == 0:
-        wanted = ", ".join(map(str, expected))
-        raise ModelError(f"a batch must be float32[N, {wanted}], not {batch.dtype}{list(batch.shape)}")
+def check_batch(batch: NDArray[Any], spec: ModelSpec) -> None:
+    """Raise ModelError unless ``batch`` is N >= 1 times ``spec.input_shape``, of the type ``spec.input_dtype``."""
+    if batch.dtype != spec.input_dtype or batch.shape[1:] != spec.input_shape or len(batch) == 0:
+        wanted = ", ".join(map(str, spec.input_shape))
+        raise ModelError(f"a batch must be {spec.input_dtype}[N, {wanted}], not {batch.dtype}{list(batch.shape)}")
 
 
 def check_output(output: NDArray[np.float32], count: int, spec: ModelSpec, path: Path) -> None:

@@ -1,12 +1,51 @@
-"""How many processors this process may use, which is not how many the machine has."""
+"""The processor: its name, its instruction sets, and how many this process may use, which is not how many there are."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import platform
+import re
 from pathlib import Path
+from typing import Any
 
 _GROUPS = Path("/sys/fs/cgroup")
+# fmt: off
+_FEATURES = (
+    "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16",
+    "avx_vnni", "amx_tile", "amx_int8", "amx_bf16",
+    "asimd", "asimdhp", "asimddp", "fphp", "i8mm", "bf16", "sve", "sve2", "sme",
+)
+# fmt: on
+
+
+def processor() -> dict[str, Any]:
+    """``name``, ``family`` (x86's family and model; empty elsewhere), ``usable``: how many this process may use,
+    ``features``: the instruction sets that matter to a network, by Linux's names. Ready for JSON.
+    """
+    name, family, features = _identity()
+    return {
+        "name": name or platform.processor() or platform.machine(),
+        "family": family,
+        "usable": usable_processors(),
+        "features": [feature for feature in _FEATURES if feature in features],
+    }
+
+
+def _identity() -> tuple[str, str, set[str]]:
+    """The processor's name, family and features as Linux gives them; elsewhere what NumPy has found out about it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        from numpy.lib import introspect
+
+        found = json.dumps(introspect.opt_func_info()) if hasattr(introspect, "opt_func_info") else ""
+        return "", "", set(re.split(r"[^a-z0-9_]+", found.lower()))
+    values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    numbers = [f"{key.removeprefix('cpu ')} {values[key]}" for key in ("cpu family", "model") if key in values]
+    features = set((values.get("flags") or values.get("Features") or "").split())
+    return values.get("model name", ""), ", ".join(numbers), features
 
 
 def usable_processors(groups: Path = _GROUPS) -> int:

@@ -45,9 +45,9 @@ class TorchEngine:
             raise ModelError(f"{path}: holds no weights.safetensors, so it is not a run folder")
         weights, self.spec = load(self.path)
         try:
-            hidden = weights["rnn.0.fw_rnn.weight_hh_l0"].shape[1]
+            spec, hidden = self.spec, weights["rnn.0.fw_rnn.weight_hh_l0"].shape[1]
             batch_norm = any("batchnorm" in key for key in weights)
-            self._network = CRNN(self.spec.charset.classes, self.spec.channels, hidden, batch_norm).eval()
+            self._network = CRNN(spec.charset.classes, spec.channels, hidden, batch_norm, spec.trunk).eval()
             self._network.load_state_dict(weights)
         except (KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,14 +10,11 @@ from typing import Any
 from crnn import ctc
 from crnn.datasets.lmdb import LmdbReader
 from crnn.engines import Engine
-from crnn.errors import DatasetError, OptionError
-from crnn.evaluation.calibration import calibration
-from crnn.evaluation.metrics import score
-from crnn.evaluation.protocols import ALNUM36, alnum36
+from crnn.errors import OptionError
+from crnn.evaluation.protocols import alnum36
+from crnn.evaluation.report import dataset_entry, model_entries, report
 from crnn.evaluation.words import prepared, usable_labels
 from crnn.images import normalise
-
-SCHEMA = "crnn.evaluation/1"
 
 Progress = Callable[[str, int, int], None]
 """Called with a data set's path, the number of its words that are done, and the number of its words."""
@@ -59,21 +55,8 @@ def evaluate(
     readers = [LmdbReader(path) for path in datasets]
     for reader in readers:  # a mistyped path shows now and not after the first data set
         len(reader)
-    reports = [_evaluate_one(reader, engine, batch_size, held_out, progress) for reader in readers]
-    return {
-        "schema": SCHEMA,
-        "protocol": ALNUM36,
-        "subset": "held-out" if held_out else "all",
-        "model": {"path": str(engine.path), "sha256": _file_sha256(engine.path)},
-        "engine": {"name": engine.name, "version": engine.version, "precision": engine.precision},
-        "temperature": engine.spec.temperature,
-        "datasets": reports,
-        "overall": {
-            **_figures([word for report in reports for word in report["words"]]),
-            "total": sum(report["total"] for report in reports),
-            "used": sum(report["used"] for report in reports),
-        },
-    }
+    entries = [_evaluate_one(reader, engine, batch_size, held_out, progress) for reader in readers]
+    return report(entries, model_entries(engine), subset="held-out" if held_out else "all")
 
 
 def _evaluate_one(
@@ -95,41 +78,5 @@ def _evaluate_one(
         if progress:
             progress(str(reader.path), len(words) + len(skipped), total)
     seconds = time.perf_counter() - start
-
-    if not words:
-        reasons = f"; the first: {skipped[min(skipped)]}" if skipped else ""
-        raise DatasetError(f"{reader.path}: no word of {total} can be used{reasons}")
-    return {
-        "path": str(reader.path),
-        "sha256": reader.sha256(),
-        **_figures(words),
-        "total": total,
-        "used": len(words),
-        "skipped": [{"key": reader.key(i), "reason": skipped[i]} for i in sorted(skipped)],
-        "words_per_second": len(words) / seconds,
-        "words": words,
-    }
-
-
-def _figures(words: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    labels, texts = [word["label"] for word in words], [word["text"] for word in words]
-    scores = score(labels, texts)
-    right = [label == text for label, text in zip(labels, texts, strict=True)]
-    return {
-        "accuracy": scores.accuracy,
-        "interval": list(scores.interval),
-        "ned": scores.ned,
-        "cer": scores.cer,
-        **calibration([word["confidence"] for word in words], right).as_json(),
-    }
-
-
-def most_confident_errors(words: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """The ``count`` wrongly read words of a report that the network was surest of, surest first."""
-    wrong = [word for word in words if word["text"] != word["label"]]
-    return sorted(wrong, key=lambda word: -word["confidence"])[:count]
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    left_out = [{"key": reader.key(i), "reason": skipped[i]} for i in sorted(skipped)]
+    return dataset_entry(str(reader.path), reader.sha256(), words, left_out, seconds)

@@ -44,18 +44,18 @@ def usable_labels(reader: LmdbReader, held_out: bool = False) -> tuple[dict[int,
 def prepared(
     reader: LmdbReader, indices: Sequence[int], spec: ModelSpec, batch_size: int
 ) -> Iterator[tuple[list[int], NDArray[np.uint8], dict[int, str]]]:
-    """Words in order, as (indices, uint8[len(indices), height, width], reasons of those that cannot be decoded).
+    """Words in order, as (indices, uint8[len(indices), *spec.picture_shape], reasons of those that cannot be decoded).
 
     Threads decode the next batches while the caller works on the last one: Pillow lets go of the interpreter lock.
     """
 
     def load(i: int) -> NDArray[np.uint8] | str:
         try:
-            return prepare(reader.image(i), spec)
+            return prepare(reader.image(i, spec.picture_mode), spec)
         except CrnnError as error:
             return str(error)
 
-    empty = np.empty((0, spec.height, spec.width), np.uint8)
+    empty = np.empty((0, *spec.picture_shape), np.uint8)
     remaining = iter(indices)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode") as pool:
 

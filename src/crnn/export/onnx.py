@@ -1,7 +1,7 @@
 """The network as an ONNX graph, and back.
 
-The graph is put together node by node from the weights and from ``training.network.LAYERS``, the one description of the
-layers, instead of being traced by ``torch.onnx.export``. A tracer's graph depends on its release: it adds initial
+The graph is put together node by node from the weights and from ``training.network.layers``, the one description of
+the layers, instead of being traced by ``torch.onnx.export``. A tracer's graph depends on its release: it adds initial
 states that Ascend's LSTM fusion refuses unless they fold to constants, computes shapes at run time, and newer ones do
 not write opset 11 at all. The contract with the devices names every node, so the nodes are written down here, and that
 they compute what the trained module computes is not argued but measured, on real words, for every file
@@ -33,7 +33,7 @@ from crnn import __version__
 from crnn.errors import ModelError
 from crnn.spec import SPEC_KEY, ModelSpec
 from crnn.training.folding import fold, network_of
-from crnn.training.network import LAYERS
+from crnn.training.network import layers
 
 OPSET = 11
 IR_VERSION = 6
@@ -70,7 +70,7 @@ def build(state_dict: Mapping[str, Tensor], spec: ModelSpec, *, fp16: bool = Fal
     or channels, or an output that is not ``steps`` long) or float16, or are not finite.
     """
     state = round_weights(state_dict) if fp16 else fold(state_dict)
-    network_of(state)  # every tensor there, none unknown, shapes right
+    network_of(state, spec.trunk)  # every tensor there, none unknown, shapes right
     for key, value in state.items():
         if not torch.isfinite(value).all():
             raise ModelError(f"{key} holds values that are not finite: the training of these weights has failed")
@@ -79,9 +79,11 @@ def build(state_dict: Mapping[str, Tensor], spec: ModelSpec, *, fp16: bool = Fal
         raise ModelError(f"the weights score {classes} classes, their spec has {spec.charset.classes}")
     if channels != spec.channels:
         raise ModelError(f"the weights read {channels} channels, their spec has {spec.channels}")
+    if spec.aipp:
+        raise ModelError(f"the spec has the AIPP stage {spec.aipp}, which only a file compiled for Ascend can have")
 
     graph = _Graph({key: value.numpy() for key, value in state.items()}, fp16)
-    columns = _convolutions(graph, spec.input_name)
+    columns = _convolutions(graph, spec)
     for layer in range(2):
         columns = _bidirectional(graph, f"rnn.{layer}", columns)
     graph.add("LogSoftmax", [columns], spec.output_name, axis=2)
@@ -149,8 +151,9 @@ def weights_from_onnx(path: Path) -> tuple[dict[str, Tensor], ModelSpec]:
             case _:
                 state[name] = array
     tensors = {key: torch.from_numpy(np.array(value, order="C")) for key, value in state.items()}
-    network_of(tensors)
-    return tensors, ModelSpec.from_json(text)
+    spec = ModelSpec.from_json(text)
+    network_of(tensors, spec.trunk)
+    return tensors, spec
 
 
 @dataclass
@@ -178,9 +181,10 @@ class _Graph:
         return name
 
 
-def _convolutions(graph: _Graph, x: str) -> str:
+def _convolutions(graph: _Graph, spec: ModelSpec) -> str:
     """float32[batch, channels, height, width] -> the columns, float32[steps, batch, 512]."""
-    for i, (_, kernel, padding, pool) in enumerate(LAYERS):
+    x = spec.input_name
+    for i, (_, kernel, padding, pool) in enumerate(layers(spec.trunk)):
         name = f"cnn.conv{i}"
         inputs = [
             x,

@@ -120,8 +120,8 @@ def export(
     """
     model = build(state_dict, spec, fp16=fp16)
     if not fp16:
-        return publish(model, network_of(state_dict), spec, out, check)
-    before, after = network_of(state_dict), network_of(round_weights(state_dict))
+        return publish(model, network_of(state_dict, spec.trunk), spec, out, check)
+    before, after = (network_of(weights, spec.trunk) for weights in (state_dict, round_weights(state_dict)))
     return publish(model, after, spec, out, check, unrounded=before)
 
 

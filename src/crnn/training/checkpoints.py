@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from crnn.errors import CheckpointError, ModelError
+from crnn.errors import CheckpointError, ModelError, OptionError
 from crnn.spec import SPEC_KEY, ModelSpec
 
 WEIGHTS = "weights.safetensors"  # in a run folder: the averaged weights
@@ -20,11 +20,19 @@ STATE = "state.pt"  # in a run folder: everything
 
 
 def save_weights(path: Path, state_dict: Mapping[str, Tensor], spec: ModelSpec) -> None:
-    """Writes a state dict as safetensors, the spec's JSON in the header; the file appears whole or not at all."""
+    """Writes a state dict as safetensors, the spec's JSON in the header; the file appears whole or not at all.
+
+    Raises OptionError if it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-    save_file(tensors, temporary, metadata={SPEC_KEY: spec.to_json()})
-    os.replace(temporary, path)
+    try:
+        save_file(tensors, temporary, metadata={SPEC_KEY: spec.to_json()})
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise OptionError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelSpec]:
@@ -40,7 +48,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelSpec]:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is no safetensors file: {error}") from error
     if SPEC_KEY not in metadata:
-        raise ModelError(f"{path} has no {SPEC_KEY} in its header, so its charset and preparation are unknown")
+        raise ModelError(
+            f"{path} has no {SPEC_KEY} in its header, so its charset and preparation are unknown: `crnn import` it"
+        )
     return state_dict, ModelSpec.from_json(metadata[SPEC_KEY])
 
 

@@ -27,8 +27,10 @@ def is_folded(state_dict: Mapping[str, Tensor]) -> bool:
     return not any(key.startswith("cnn.batchnorm") for key in state_dict)
 
 
-def network_of(state_dict: Mapping[str, Tensor]) -> CRNN:
+def network_of(state_dict: Mapping[str, Tensor], trunk: str = "crnn") -> CRNN:
     """The network these weights belong to (sizes read off the tensors), loaded with them and in evaluation mode.
+
+    The ``trunk`` is their spec's: no tensor tells one from the other.
 
     Raises CheckpointError where a tensor is missing, unknown or of the wrong shape.
     """
@@ -38,6 +40,7 @@ def network_of(state_dict: Mapping[str, Tensor]) -> CRNN:
             channels=state_dict["cnn.conv0.weight"].shape[1],
             hidden=state_dict["rnn.0.fw_rnn.weight_hh_l0"].shape[1],
             batch_norm=not is_folded(state_dict),
+            trunk=trunk,
         )
         network.load_state_dict(state_dict)
     except (KeyError, IndexError, RuntimeError) as error:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crnn.errors import CheckpointError
 from crnn.images import normalise
 from crnn.training.checkpoints import load_weights
 from crnn.training.data import SampleStream
@@ -24,14 +25,18 @@ def initial_weights(path: Path, stream: SampleStream) -> dict[str, Tensor]:
     """The weights in ``path``, with BatchNorm put back where it was folded away.
 
     Its statistics are measured on the first samples of ``stream``; scale and shift are set so that the evaluated output
-    stays what it was (:func:`crnn.training.folding.unfold`).
+    stays what it was (:func:`crnn.training.folding.unfold`). Raises CheckpointError if the weights are of another
+    network than the stream's spec: its trunk does not show in their shapes.
     """
     if path.suffix == ".onnx":
         from crnn.export.onnx import weights_from_onnx
 
-        state_dict, _ = weights_from_onnx(path)
+        state_dict, spec = weights_from_onnx(path)
     else:
-        state_dict, _ = load_weights(path)
+        state_dict, spec = load_weights(path)
+    for name in ("trunk", "channels", "charset"):
+        if getattr(spec, name) != (wanted := getattr(stream.spec, name)):
+            raise CheckpointError(f"{path}: its {name} is {getattr(spec, name)!r}, and training is of {wanted!r}")
     if not is_folded(state_dict):
         return state_dict
     with torch.no_grad():

@@ -6,6 +6,8 @@ read the columns; a linear layer scores every class at every column (time step).
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,6 +25,15 @@ LAYERS = (
     (512, 3, 1, _HALVE_HEIGHT),
     (512, 2, 0, None),
 )
+_HALVE_HEIGHT_ALONE = ((2, 1), (2, 1), 0)
+Layer: TypeAlias = tuple[int, int, int, Any]
+
+
+def layers(trunk: str = "crnn") -> tuple[Layer, ...]:
+    """The seven layers of a trunk (:data:`crnn.spec.TRUNKS`), described as :data:`LAYERS` describes the paper's."""
+    if trunk == "crnn":
+        return LAYERS
+    return tuple((*layer[:3], _HALVE_HEIGHT_ALONE if layer[3] is _HALVE_HEIGHT else layer[3]) for layer in LAYERS)
 
 
 class BidirectionalLSTM(nn.Module):
@@ -47,18 +58,21 @@ class BidirectionalLSTM(nn.Module):
 
 
 class CRNN(nn.Module):
-    """The paper's network; input 32 pixels high, ``width // 4 + 1`` time steps.
+    """The paper's network; input 32 pixels high, ``width // 4 + 1`` time steps, 2 fewer with the trunk ``dtrb``.
 
     ``batch_norm`` adds batch normalisation after every convolution but the first, where it would halve the speed. It
     exists for training alone: :func:`crnn.training.folding.fold` writes it into the convolutions, and what is exported
     has the paper's layers and nothing else.
     """
 
-    def __init__(self, classes: int = 37, channels: int = 1, hidden: int = 256, batch_norm: bool = True) -> None:
+    def __init__(
+        self, classes: int = 37, channels: int = 1, hidden: int = 256, batch_norm: bool = True, trunk: str = "crnn"
+    ) -> None:
         super().__init__()
         self.batch_norm = batch_norm
+        self.layers = layers(trunk)
         self.cnn = nn.Module()
-        for i, (width, kernel, padding, _) in enumerate(LAYERS):
+        for i, (width, kernel, padding, _) in enumerate(self.layers):
             self.cnn.add_module(f"conv{i}", nn.Conv2d(channels, width, kernel, padding=padding))
             if batch_norm and i > 0:
                 self.cnn.add_module(f"batchnorm{i}", nn.BatchNorm2d(width))
@@ -72,7 +86,7 @@ class CRNN(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """float[N, channels, 32, W] -> float[T, N, 512], the columns the LSTMs read."""
         x = images
-        for i, (_, _, _, pool) in enumerate(LAYERS):
+        for i, (_, _, _, pool) in enumerate(self.layers):
             x = self.cnn.get_submodule(f"conv{i}")(x)
             if self.batch_norm and i > 0:
                 x = self.cnn.get_submodule(f"batchnorm{i}")(x)

@@ -1,0 +1,65 @@
+"""What engines build from a model, kept in the user's cache folder. Without one, it is built again each time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+_KEPT = 8
+"""Built models in the folder; the ones unused for longest make room. Each takes 10 to 35 MB."""
+
+
+def folder() -> Path:
+    """``$CRNN_CACHE``, or ``crnn`` in the system's place for caches (XDG Base Directory Specification on Linux)."""
+    if own := os.environ.get("CRNN_CACHE"):
+        return Path(own)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "crnn"
+
+
+def key(*parts: str) -> str:
+    """A name for what is built from ``parts``: another for every change in one of them."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32] + ".built"
+
+
+def load(name: str) -> bytes | None:
+    """What :func:`store` kept under ``name``; None if there is nothing, or nothing that can be read."""
+    try:
+        path = folder() / name
+        data = path.read_bytes()
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        return None
+    with suppress(OSError):
+        os.utime(path)
+    return data
+
+
+def store(name: str, data: bytes) -> None:
+    """Keep ``data`` under ``name``, whole or not at all. A folder that cannot be written to is no error."""
+    with suppress(OSError, RuntimeError):
+        place = folder()
+        place.mkdir(parents=True, exist_ok=True)
+        temporary = place / f"{name}.{secrets.token_hex(4)}.tmp"
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, place / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+        built = sorted(place.glob("*.built"), key=lambda path: path.stat().st_mtime)
+        for path in built[:-_KEPT]:
+            path.unlink(missing_ok=True)
+
+
+def discard(name: str) -> None:
+    """Remove what is kept under ``name``, because it cannot be used."""
+    with suppress(OSError, RuntimeError):
+        (folder() / name).unlink(missing_ok=True)

@@ -1,0 +1,92 @@
+"""Each benchmark starts, measures a little, and prints and writes what it is there for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import ImageFont
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = ROOT / "src" / "crnn" / "samples" / "words_lmdb"
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, arguments)]
+    # torch's threads spin while they wait for each other: two of them on a busy machine take minutes for seconds' work
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def figures(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text())
+    assert found["machine"]["processor"]["usable"] >= 1
+    return found
+
+
+def test_decoding(tmp_path: Path) -> None:
+    file = tmp_path / "decoding.json"
+    printed = run("decoding.py", "--data", SAMPLE, "--count", 64, "--seconds", 0.01, "--json", file)
+    rows = figures(file)["rows"]
+    assert len(rows) == 4 and all(row["milliseconds"] > 0 and row["what"] in printed for row in rows)
+
+
+def test_pipeline(tmp_path: Path) -> None:
+    file = tmp_path / "pipeline.json"
+    options = ("--data", SAMPLE, "--engine", "onnxruntime", "--count", 8, "--turns", 1, "--seconds", 0.05)
+    assert "LMDB to words" in run("pipeline.py", *options, "--json", file)
+    found = figures(file)
+    assert found["engine"] == "onnxruntime" and found["share"] == found["words_per_second"] / found["network"]
+    assert [row["words"] for row in found["growth"]] == [1, 4, 16]
+    assert found["latency"] > 0 and len(found["cold"]) == 5
+
+
+def test_precisions(tmp_path: Path) -> None:
+    file = tmp_path / "precisions.json"
+    run("precisions.py", "--data", SAMPLE, "--json", file)
+    rows = figures(file)["rows"]
+    assert (rows[0]["engine"], rows[0]["precision"], rows[0]["same"]) == ("onnxruntime", "float32", 1.0)
+    torch = next(row for row in rows if row["engine"] == "torch")
+    assert torch["same"] > 0.98 and abs(torch["accuracy"] - rows[0]["accuracy"]) < 0.02
+
+
+def test_rivals(tmp_path: Path) -> None:
+    file, loop = tmp_path / "rivals.json", "plain ONNX Runtime loop"
+    run("rivals.py", "--data", SAMPLE, "--count", 12, "--turns", 3, "--threads", 1, "--only", loop, "--json", file)
+    crnn, other = figures(file)["rows"]
+    assert (crnn["reader"], crnn["ratio"], other["reader"]) == ("crnn", 1.0, loop)
+    assert other["ratios"][0] <= other["ratio"] <= other["ratios"][1]
+    assert crnn["accuracy"] == other["accuracy"] > 0.5  # the same network read the same words
+
+
+def test_training(tmp_path: Path) -> None:
+    font = ImageFont.load_default(20)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    (tmp_path / "font.ttf").write_bytes(font.path.getvalue())  # type: ignore[union-attr]
+    file = tmp_path / "training.json"
+    options = ("--data", SAMPLE, "--batch", 2, "--turns", 1, "--seconds", 0.1, "--precision", "no")
+    assert "times the reference loop" in run("training.py", "--fonts", tmp_path, *options, "--json", file)
+    found = figures(file)
+    assert [row["what"] for row in found["rows"]][::3] == ["reference", "crnn train"]
+    assert found["precision"] == "float32" and 0 <= found["waited"] <= 1 and found["ratio"] > 0
+
+
+def test_the_page_says_what_its_figures_say(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    docs = ROOT / "docs"
+    shutil.copytree(docs / "performance", tmp_path / "performance", ignore=shutil.ignore_patterns("*.svg"))
+    shutil.copy(docs / "performance.md", tmp_path)
+    run("document.py", tmp_path / "performance.md")
+    page = (tmp_path / "performance.md").read_text()
+    assert page == (docs / "performance.md").read_text()
+    for plot in ("batch.svg", "threads.svg", "words.svg"):
+        assert f"(performance/{plot})" in page
+        assert (tmp_path / "performance" / plot).stat().st_size > 10_000
