@@ -163,9 +163,7 @@ class ModelSpec:
             raise ModelError("model spec: a key appears more than once")
         version = values.pop("version", None)
         if version not in (1, VERSION) or isinstance(version, bool):
-            raise ModelError(
-                f"model spec: version {version!r}, but this crnn reads 1 to {VERSION}; update crnn"
-            )
+            raise ModelError(f"model spec: version {version!r}, but this crnn reads 1 to {VERSION}; update crnn")
         known = {field.name for field in fields(ModelSpec)} - set(_SINCE_2 if version == 1 else ())
         if unknown := sorted(values.keys() - known):
             raise ModelError(

@@ -49,7 +49,10 @@ def test_what_an_engine_does_not_compute_in_is_named() -> None:
     ("arguments", "line"),
     [
         (("--engine", "abacus"), "crnn: unknown engine 'abacus'; choose one of: "),
-        (("--engine", "torch", "--precision", "int8"), "crnn: nothing computes in int8: the engine torch does not"),
+        (
+            ("--engine", "torch", "--precision", "int8"),
+            "crnn: nothing to measure with torch: the engine torch does not",
+        ),
         (("--model", "none.onnx"), "crnn: none.onnx: no such model"),
         (("--json", "none/bench.json"), "crnn: none/bench.json: there is no such folder"),
         (("--seconds", "nan"), "crnn: seconds must be a finite number above 0"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tests.doubles.acl import Acl
-from tests.doubles.om import write_om
+from tests.doubles.om import Twin, write_om
 from tests.engines.twin import linear, pictures
 
 from crnn.engines import ascend, open_engine, pyacl
@@ -161,6 +162,18 @@ def om_and_answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict
     twin = linear(folder / "twin.onnx")
     reference = open_engine(twin, "onnxruntime")
     return write_om(folder / "x.om", twin, gears=(1, 4)), {count: reference.run(pictures(count)) for count in (1, 3, 6)}
+
+
+@pytest.fixture(autouse=True)
+def slow_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each execution takes 2 ms, so that two threads meet in it if nothing keeps them apart."""
+    run = Twin.run
+
+    def slow(self: Twin, data: bytes, batch: int) -> bytes:
+        time.sleep(0.002)
+        return run(self, data, batch)
+
+    monkeypatch.setattr(Twin, "run", slow)
 
 
 def found(changes: list[tuple[ModuleType, str, str]], om_and_answers: Any) -> list[str]:

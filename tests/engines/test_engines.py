@@ -17,6 +17,12 @@ from crnn.errors import CrnnError, EngineError, ModelError
 from crnn.spec import DELIVERABLE, SPEC_KEY, ModelSpec
 
 
+@pytest.fixture(autouse=True)
+def onnxruntime_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the little networks here run in ONNX Runtime alone: OpenVINO does not broadcast their product."""
+    monkeypatch.setattr("crnn.engines.FASTEST_FIRST", ("onnxruntime",))
+
+
 def build(
     path: Path,
     spec: ModelSpec | None = DELIVERABLE,

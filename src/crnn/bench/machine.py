@@ -21,7 +21,7 @@ def describe() -> dict[str, Any]:
     return {
         "processor": processor(),
         "memory": memory,
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
 
 

@@ -87,7 +87,8 @@ def bench(
     there is no such product. ``rate`` is in multiply-adds a second. ``others`` is the fraction of the processors' time
     that other processes took meanwhile; an idle machine has less than 0.05.
 
-    Raises the error of an engine or precision that was asked for and cannot be had, OptionError if nothing is left.
+    Raises OptionError for an engine or a precision that was asked for and cannot be had in any combination, with the
+    reason, and if there is nothing to measure.
     """
     for name, values in (("batch sizes", batch_sizes), ("threads", threads), ("rounds", [rounds])):
         if any(value < 1 for value in values):
@@ -126,7 +127,7 @@ def bench(
         "schema": SCHEMA,
         "crnn": __version__,
         "machine": describe(),
-        "model": str(path),
+        "model": path.name,
         "multiply_adds": multiply_adds(spec),
         "product_size": SIZE,
         "seconds": seconds,
@@ -169,17 +170,16 @@ def _open(
                 do="open", model=str(path), engine=choice.engine, precision=choice.precision, threads=choice.threads
             )
         except CrnnError as error:
-            if engines and not isinstance(error, OptionError):
-                raise
             worker.close()
             values = {"engine": choice.engine, "precision": choice.precision, "threads": choice.threads}
             left_out.append({**values, "reason": str(error)})
-            continue
-        opened.append(_Measured(choice, worker, facts))
-    for name in precisions:
-        if not any(one.facts["precision"] == name for one in opened):
-            reason = next(one["reason"] for one in left_out if one["precision"] == name)
-            raise OptionError(f"nothing computes in {name}: {reason}")
+        else:
+            opened.append(_Measured(choice, worker, facts))
+    for key, asked in (("engine", names if engines else ()), ("precision", precisions)):
+        for name in asked:
+            if not any(getattr(one.choice, key) == name for one in opened):
+                reason = next(one["reason"] for one in left_out if one[key] == name)
+                raise OptionError(f"nothing to measure with {name}: {reason}")
     if not opened:
         raise OptionError(f"nothing to measure: {left_out[0]['reason']}")
     return opened

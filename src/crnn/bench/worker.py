@@ -101,7 +101,8 @@ class _Measurements:
 
         if batch not in self._batches:
             self._batches[batch] = self._words[np.arange(batch) % len(self._words)]
-        words, calls = self._batches[batch], []
+        words = self._batches[batch]
+        calls: list[float] = []
         self._engine.run(words)
         end = time.perf_counter() + seconds
         while not calls or time.perf_counter() < end:

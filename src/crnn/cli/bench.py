@@ -98,7 +98,7 @@ def _show(console: Console, report: dict[str, Any]) -> None:
     from rich.text import Text
 
     processor = report["machine"]["processor"]
-    title = f"{Path(report['model']).name} on {processor['name']}, {processor['usable']} usable"
+    title = f"{report['model']} on {processor['name']}, {processor['usable']} usable"
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, title=Text(title))
     table.add_column("engine", no_wrap=True)
     table.add_column("precision", no_wrap=True)

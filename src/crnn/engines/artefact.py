@@ -74,8 +74,9 @@ def run_in_pieces(
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a library's message, cut to a readable length."""
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+    """The first line of a library's message that is not only a place in its source, cut to a readable length."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line[:200] for line in lines if line and not line.startswith("Exception from")), type(error).__name__)
 
 
 def _check(

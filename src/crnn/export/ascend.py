@@ -40,8 +40,8 @@ class Plan:
     plain: bytes
     onnx_sha256: str
     notes: tuple[str, ...]
-    _found: Toolkit | None
-    _tune: bool | None
+    toolkit: Toolkit | None
+    tune: bool | None
 
     @property
     def files(self) -> dict[Path, bytes]:
@@ -124,7 +124,7 @@ def compile_model(planned: Plan, echo: Callable[[str], None]) -> tuple[Path, lis
     ATC works in a folder of its own inside the target's, which is removed; the ``.om`` and its ``.json`` appear when
     both are whole. Raises EngineError if there is no ATC or it dies, ModelError if it refuses the model.
     """
-    if planned._found is None or planned._found.atc is None:
+    if planned.toolkit is None or planned.toolkit.atc is None:
         raise EngineError(
             "there is no ATC here: install the CANN toolkit and source its set_env.sh, or take the command that "
             "--dry-run --keep gives to a machine that has it"
@@ -143,7 +143,7 @@ def compile_model(planned: Plan, echo: Callable[[str], None]) -> tuple[Path, lis
             aipp=folder / job.aipp.name if job.aipp else None,
         )
         keep(dataclasses.replace(planned, job=job))
-        line = atc.script(job, planned._found, planned.version, planned._tune)
+        line = atc.script(job, planned.toolkit, planned.version, planned.tune)
         warnings = atc.run(line, job, folder, echo)
         description = Compiled(
             spec=job.spec,

@@ -172,7 +172,9 @@ def _environment(found: Toolkit | None, version: str, *, tuning: bool) -> str:
         devlib = found.root / f"{platform.machine()}-linux" / "devlib"
         if devlib.is_dir():
             extended.setdefault("LD_LIBRARY_PATH", []).append(str(devlib))
-    assigned = ["SLOG_PRINT_TO_STDOUT=1" if toolkit.has_auto_tune(version) else "ASCEND_SLOG_PRINT_TO_STDOUT=1"]
+    assigned = ["ASCEND_SLOG_PRINT_TO_STDOUT=1"]
+    if toolkit.has_auto_tune(version):
+        assigned.append("SLOG_PRINT_TO_STDOUT=1")  # its name in 2021
     if tuning:
         assigned.append("REPEAT_TUNE=true")
     for name, folders in extended.items():
