@@ -169,7 +169,7 @@ def test_threads_share_an_engine(tmp_path: Path) -> None:
 
 def test_an_engine_that_is_not_there_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = build(tmp_path / "model.onnx")
-    with pytest.raises(EngineError, match="unknown engine 'onnx'; choose one of: onnxruntime, torch"):
+    with pytest.raises(EngineError, match="unknown engine 'onnx'; choose one of: onnxruntime, openvino, torch"):
         open_engine(path, "onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setitem(sys.modules, "torch", None)

@@ -1,0 +1,85 @@
+"""Results that were written to a file (``crnn evaluate --json``, ``crnn score --json``), read back."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crnn.errors import DatasetError
+from crnn.evaluation.report import SCHEMA, dataset_entry, report
+
+_TEXTS = ("key", "label", "text")
+_NUMBER = re.compile(r"(?<![0-9])0*([0-9]{1,18})[^0-9]*$")
+
+
+def load_result(path: Path) -> dict[str, Any]:
+    """The report in the file ``path``, as :func:`crnn.evaluation.evaluate.evaluate` describes it.
+
+    Its figures are worked out anew from its words, so that they are those of the words whatever wrote the file.
+
+    Raises DatasetError if the file cannot be read, holds something else, or a word in it is incomplete.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: not JSON ({error}); it must be what `crnn evaluate --json` writes") from None
+    if isinstance(found, dict) and found.get("title") == "Overall statistical evaluation":
+        raise DatasetError(f"{path}: ModelZoo's figures, without the words; write it again with --schema crnn")
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        said = repr(found.get("schema"))[:60] if isinstance(found, dict) else "no object"
+        raise DatasetError(f"{path}: no result of `crnn evaluate --json` (its schema is {said}, not {SCHEMA!r})")
+    try:
+        return _checked(found)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise DatasetError(f"{path}: damaged ({what}); run `crnn evaluate --json` again") from None
+
+
+def word_number(key: str) -> int | None:
+    """The number a word's key ends in, which its file and its data set share: 5 of ``test_5.bin``, ``image-000000005``.
+
+    None if there is none.
+    """
+    found = _NUMBER.search(key)
+    return int(found[1]) if found else None
+
+
+def _checked(found: Mapping[str, Any]) -> dict[str, Any]:
+    entries = []
+    for data in found["datasets"]:
+        words = [_word(word) for word in data["words"]]
+        skipped = [{"key": _text(each, "key"), "reason": _text(each, "reason")} for each in data["skipped"]]
+        speed = data["words_per_second"]
+        if speed is not None and not (isinstance(speed, int | float) and 0 < speed < math.inf):
+            raise ValueError(f"words_per_second is {speed!r}")
+        seconds = None if speed is None else len(words) / speed
+        entries.append(dataset_entry(_text(data, "path"), _text(data, "sha256"), words, skipped, seconds))
+    if not entries:
+        raise ValueError("no data set in it")
+    model, engine, temperature = found["model"], found["engine"], found["temperature"]
+    source = {
+        "model": None if model is None else {key: _text(model, key) for key in ("path", "sha256")},
+        "engine": None if engine is None else {key: _text(engine, key) for key in ("name", "version", "precision")},
+        "temperature": float(temperature),
+    }
+    return report(entries, source, protocol=_text(found, "protocol"), subset=_text(found, "subset"))
+
+
+def _word(word: Mapping[str, Any]) -> dict[str, Any]:
+    confidence = word["confidence"]
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
+        raise ValueError(f"the confidence of {word['key']!r} is {confidence!r}")
+    return {**{key: _text(word, key) for key in _TEXTS}, "confidence": float(confidence)}
+
+
+def _text(mapping: Mapping[str, Any], key: str) -> str:
+    value = mapping[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is {value!r:.60}, not a text")
+    return value
