@@ -28,17 +28,32 @@ def machine(bench: Figures, **_: Figures) -> str:
     """What everything was measured on."""
     found = bench["machine"]
     processor = found["processor"]
-    others = "unknown" if bench["others"] is None else f"{bench['others']:.1%}"
     features = " ".join(processor["features"])
     memory = "" if found["memory"] is None else f", {found['memory'] / 2**30:.0f} GiB of memory"
     return (
         f"{processor['name']} ({processor['family']}), {processor['usable']} processors{memory}; {features}. "
-        f"{found['platform']}. Other processes took {others} of the processors while `crnn bench` ran."
+        f"{found['platform']}."
     )
 
 
+def batches(bench: Figures, **_: Figures) -> str:
+    """words/s of every batch size, on all processors."""
+    results = bench["results"]
+    most = max(one["threads"] for one in results)
+    kinds = list(dict.fromkeys((one["engine"], one["precision"]) for one in results))
+    speeds = {
+        (one["engine"], one["precision"], one["batch_size"]): one["words_per_second"]
+        for one in results
+        if one["threads"] == most
+    }
+    sizes = sorted({size for _, _, size in speeds})
+    rows = [[str(size), *(f"{speeds[*kind, size]:,.0f}" for kind in kinds)] for size in sizes]
+    return table(f"batch, {most} threads|" + "|".join(" ".join(kind) for kind in kinds), rows)
+
+
 def engines(bench: Figures, **_: Figures) -> str:
-    """Every engine, precision, number of threads and batch size."""
+    """Every engine, precision and number of threads, at the smallest and at the usual batch size."""
+    usual = max(one["batch_size"] for one in bench["results"] if one["batch_size"] <= 64)
     rows = [
         [
             f"{one['engine']} {one['version']}",
@@ -52,6 +67,7 @@ def engines(bench: Figures, **_: Figures) -> str:
             "-" if one["share"] is None else f"{one['share']:.0%}",
         ]
         for one in bench["results"]
+        if one["batch_size"] in (1, usual)
     ]
     return table("engine|precision|threads|batch|words/s|p50 ms|p99 ms|MB|of peak", rows)
 
@@ -140,7 +156,7 @@ def training(training: Figures, **_: Figures) -> str:
 
 
 TABLES: dict[str, Callable[..., str]] = {
-    made.__name__: made for made in (machine, engines, peaks, precisions, pipeline, decoding, rivals, training)
+    made.__name__: made for made in (machine, batches, engines, peaks, precisions, pipeline, decoding, rivals, training)
 }
 
 
@@ -150,7 +166,11 @@ def fill(page: str, figures: dict[str, Figures]) -> str:
     def one(found: re.Match[str]) -> str:
         name = found[1]
         try:
-            return f"<!-- {name} -->\n{TABLES[name](**figures)}\n<!-- end -->"
+            made = TABLES[name](**figures)
+            others = figures.get(name, figures["bench"])["others"]
+            if others is not None and others > 0.05:  # a figure that should not be kept is not hidden
+                made += f"\n\n**Other processes took {others:.0%} of the processors meanwhile: measure again.**"
+            return f"<!-- {name} -->\n{made}\n<!-- end -->"
         except (KeyError, TypeError) as error:
             sys.exit(f"the table {name} cannot be made: {error}")
 
@@ -189,7 +209,7 @@ def plots(folder: Path, figures: dict[str, Figures]) -> None:
         axes.set_xticks(sorted({one["batch_size"] for one in results}))
         axes.get_xaxis().set_major_formatter("{x:.0f}")
         axes.minorticks_off()
-        axes.set_ylim(bottom=0)
+    left.set_ylim(bottom=0)
     right.set(yscale="log")
     left.legend()
     save("batch.svg")

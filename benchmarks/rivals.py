@@ -24,7 +24,11 @@ from crnn.evaluation.protocols import alnum36
 from crnn.evaluation.words import usable_labels
 
 HERE = Path(__file__).parent
-OURS = {"crnn": ("crnn", ()), "plain ONNX Runtime loop": ("loop", (str(bundled_model()),))}
+OURS = {
+    "crnn": ("crnn", ()),
+    "crnn on ONNX Runtime": ("crnn", ("onnxruntime",)),
+    "plain ONNX Runtime loop": ("loop", (str(bundled_model()),)),
+}
 THEIRS = {
     "PP-OCRv6 small (RapidOCR)": ("rapidocr-v6", ()),
     "PP-OCRv4 mobile (RapidOCR)": ("rapidocr-v4", ()),

@@ -21,15 +21,20 @@ from torch.nn import functional as F
 from training_reference import WARM, speed
 
 from crnn.spec import ModelSpec
+from crnn.training import winograd
 from crnn.training.config import TrainConfig
+from crnn.training.memory import keep_freed_memory
 from crnn.training.network import CRNN
 from crnn.training.sources import open_sources
 from crnn.training.trainer import Progress, Trainer, precision
 
 
-def bare(batch: int, mixed: bool) -> Iterator[None]:
-    """Updates of the trainer's network on one batch of noise, in bfloat16 where ``mixed``."""
-    network = CRNN().to(memory_format=torch.channels_last)
+def bare(batch: int, kind: str) -> Iterator[None]:
+    """Updates of our network on one batch of noise: ``float32``, ``Winograd`` (as it trains) or ``bfloat16``."""
+    mixed, network = kind == "bfloat16", CRNN()
+    if kind == "Winograd":
+        winograd.use(network)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, fused=True)
     images = torch.randn(batch, 1, 32, 100).contiguous(memory_format=torch.channels_last)
     targets, lengths = torch.randint(1, 37, (batch * 6,)), torch.full((batch,), 6)
@@ -103,20 +108,18 @@ def main() -> None:
         precision=chosen.precision,
         validate_every=10**9,
     )
-    report = Report("training", chosen.json)  # finished children and data workers are no part of what it sees
-    speeds: dict[str, list[float]] = {
-        "reference": [],
-        "network, float32": [],
-        "network, bfloat16": [],
-        "crnn train": [],
-    }
+    keep_freed_memory()  # as the command does
+    report = Report("training", chosen.json)
+    kinds = ("float32", "Winograd", "bfloat16")
+    names = ("reference", *(f"network alone, {kind}" for kind in kinds), "crnn train")
+    speeds: dict[str, list[float]] = {name: [] for name in names}
     waited = []
     with tempfile.TemporaryDirectory() as folder:
         ours = Ours(Path(folder) / "run", config)
         for _ in range(chosen.turns):
             speeds["reference"].append(reference(chosen.data, batch, chosen.workers, seconds))
-            speeds["network, float32"].append(speed(bare(batch, False), batch, seconds / 2))
-            speeds["network, bfloat16"].append(speed(bare(batch, True), batch, seconds / 2))
+            for kind in kinds:
+                speeds[f"network alone, {kind}"].append(speed(bare(batch, kind), batch, seconds / 2))
             of_turn, share = ours.speed(seconds)
             speeds["crnn train"].append(of_turn)
             waited.append(share)

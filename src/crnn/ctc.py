@@ -77,7 +77,7 @@ def greedy(logp: Scores) -> Runs:
     Raises:
         EngineError: ``logp`` is not three-dimensional, or holds NaN.
     """
-    _check(logp)
+    check(logp)
     best = np.ascontiguousarray(logp.argmax(axis=2).T)  # [N, T]: nonzero() then lists word by word
     differs = best[:, 1:] != best[:, :-1]
     starts = best != 0
@@ -99,14 +99,18 @@ def decode(logp: Scores, charset: Charset, temperature: float = 1.0) -> list[Dec
         EngineError: ``logp`` is not float[T, N, charset.classes], holds NaN, or is not log-probabilities.
         ValueError: the temperature is not a finite number above 0.
     """
-    _check(logp, charset)
+    check(logp, charset)
     runs = greedy(logp)  # of the array as it came: dividing could round two neighbours to one value
+    return describe(tempered(logp, temperature), runs, charset)
+
+
+def describe(logp: Scores, runs: Runs, charset: Charset) -> list[Decoded]:
+    """The N texts of ``runs``, with their characters' scores and frames and their exact probabilities."""
     texts = runs.texts(charset)
-    logp = tempered(logp, temperature)
     place = np.arange(len(runs.words)) - np.repeat(np.cumsum(runs.counts) - runs.counts, runs.counts)  # in the text
     states = np.zeros((len(texts), 2 * int(runs.counts.max(initial=0)) + 1), np.intp)
     states[runs.words, 2 * place + 1] = runs.classes
-    probabilities = _forward(logp, states, runs.counts).tolist()
+    probabilities = forward(logp, states, runs.counts).tolist()
     scores, firsts, lasts = _scores(logp, runs).tolist(), runs.first.tolist(), runs.last.tolist()
     decoded = []
     k = 0
@@ -152,7 +156,7 @@ def log_probability(logp: Scores, texts: Sequence[str], charset: Charset) -> npt
         EngineError: ``logp`` is not float[T, N, charset.classes], holds NaN, or is not log-probabilities.
         ValueError: the number of texts is not N.
     """
-    _check(logp, charset)
+    check(logp, charset)
     frames, words, _ = logp.shape
     if len(texts) != words:
         raise ValueError(f"{len(texts)} texts for {words} words")
@@ -165,13 +169,16 @@ def log_probability(logp: Scores, texts: Sequence[str], charset: Charset) -> npt
     states = np.zeros((words, 2 * int(lengths.max(initial=0)) + 1), np.intp)
     for row, text, length in zip(states, texts, lengths, strict=True):
         row[1 : 2 * length : 2] = charset.encode(text[:length])
-    total = _forward(logp, states, lengths)
+    total = forward(logp, states, lengths)
     total[~np.array(possible, bool)] = -np.inf
     return total
 
 
-def _forward(logp: Scores, states: Indices, lengths: Indices) -> npt.NDArray[np.float64]:
-    """The forward algorithm: float64[N], for the classes ``states``, intp[N, S], of texts of ``lengths``, intp[N].
+def forward(logp: Scores, states: Indices, lengths: Indices) -> npt.NDArray[np.float64]:
+    """Logarithms of the exact CTC probabilities of N texts, float64[N]: :func:`log_probability` of classes.
+
+    Text n has ``lengths[n]`` characters, intp[N]; row n of ``states``, intp[N, S], holds their classes with blanks (0)
+    before, between and after them, and more blanks up to an odd S.
 
     It adds up plain probabilities, which takes a quarter of the time of adding logarithms. What is too small for a
     float64 (under 1e-308) is lost on the way. That cannot show in a sum of at least 1e-200, for a path's probability
@@ -269,7 +276,8 @@ def _log_add(a: Scores, b: Scores, c: Scores) -> npt.NDArray[np.float64]:
     return result
 
 
-def _check(logp: Scores, charset: Charset | None = None) -> None:
+def check(logp: Scores, charset: Charset | None = None) -> None:
+    """Raise EngineError if ``logp`` is no array of log-probabilities, of as many classes as the charset needs."""
     if logp.ndim != 3 or 0 in (logp.shape[0], logp.shape[2]):
         raise EngineError(f"the output has shape {list(logp.shape)}; it must be [time steps, words, classes]")
     if charset is not None and logp.shape[2] != charset.classes:

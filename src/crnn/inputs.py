@@ -207,6 +207,24 @@ def _lmdb(name: str, skip: _Skip) -> Iterator[Item]:
 
 def _tar(file: _Forward, name: str, skip: _Skip) -> Iterator[Item]:
     found = False
+    for member, data in tar_members(file, name, SUFFIXES):
+        found = True
+        source = f"{name}/{member}"
+        if isinstance(data, bytes):
+            yield Item(source, data)
+        else:
+            skip(source, data)
+    if not found:
+        raise DatasetError(f"{name}: no picture in this archive")
+
+
+def tar_members(file: Any, name: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes | CrnnError]]:
+    """(name, content) of the files in a tar archive whose names end in one of ``suffixes`` (lower case; any case is
+    meant); for one that cannot be had, the error that says why. Hidden files are passed over.
+
+    ``file`` is read from front to back once and may be compressed; ``name`` is what messages call it. Raises
+    DatasetError for a damaged archive.
+    """
     try:
         # "r:" and not "r|*": tarfile's own stream seeks for ages in an archive that names an absurd size
         content: Any = _Forward(_decompressed(file))
@@ -214,24 +232,20 @@ def _tar(file: _Forward, name: str, skip: _Skip) -> Iterator[Item]:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # of which it would keep one for every picture
                 base = member.name.rpartition("/")[2]
-                if base.startswith(".") or not base.lower().endswith(SUFFIXES) or member.isdir():
+                if base.startswith(".") or not base.lower().endswith(suffixes) or member.isdir():
                     continue
-                found = True
-                source = f"{name}/{member.name}"
                 if not member.isreg():
-                    skip(source, DatasetError("a link inside the archive, or no file"))
+                    yield member.name, DatasetError("a link inside the archive, or no file")
                 elif member.size > STREAM_LIMIT:
-                    skip(source, ImageError(_too_large()))
+                    yield member.name, ImageError(_too_large())
                 else:
                     data = tar.extractfile(member)
-                    yield Item(source, data.read() if data else b"")
+                    yield member.name, data.read() if data else b""
         file.seek(file.tell() + (1 << 20))  # the padding at its end, so that whoever writes the pipe is not cut off
     except CrnnError:
         raise
     except Exception as error:  # tarfile, gzip and the others raise almost anything on damaged archives
         raise DatasetError(f"{name}: damaged or truncated tar archive ({_why(error)})") from None
-    if not found:
-        raise DatasetError(f"{name}: no picture in this archive")
 
 
 class _Forward:
@@ -277,7 +291,7 @@ class _Member(tarfile.TarInfo):
         return member
 
 
-def _decompressed(file: _Forward) -> Any:
+def _decompressed(file: Any) -> Any:
     """The archive itself, whatever it is wrapped in."""
     head = file.read(6)
     whole: Any = _Forward(file, head)

@@ -31,13 +31,16 @@ _LONGEST = 1 << 22  # bytes; no row of ours comes near
 def record(word: Word) -> dict[str, Any]:
     """A word as it stands in JSON: ``{text, confidence, source, characters: [{character, score, span: [x0, x1]}]}``.
 
-    ``confidence`` is rounded to 6 digits, ``score`` to 4, ``span`` (pixels of the picture) to 1.
+    ``confidence`` is rounded to 6 digits, ``score`` to 4, ``span`` (pixels of the picture) to 1. After ``source`` comes
+    ``kept``, of 6 significant digits, if the word has it.
     """
     characters = [
         {"character": it.character, "score": round(float(it.score), 4), "span": [round(float(x), 1) for x in it.span]}
         for it in word.characters
     ]
-    values = {"text": word.text, "confidence": round(float(word.confidence), 6), "source": word.source}
+    values: dict[str, Any] = {"text": word.text, "confidence": round(float(word.confidence), 6), "source": word.source}
+    if word.kept is not None:
+        values["kept"] = float(f"{word.kept:.6g}")
     return {**values, "characters": characters}
 
 

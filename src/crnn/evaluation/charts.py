@@ -11,7 +11,7 @@ from crnn.evaluation.calibration import Bin
 from crnn.evaluation.markup import Child, number, tag
 
 _WIDTH, _HEIGHT = 560, 300
-_LEFT, _RIGHT, _TOP = 46, 14, 12
+_LEFT, _RIGHT, _TOP = 46, 20, 12
 _STRIP = 46  # the bars of counts below the axis
 _TENTHS = [k / 10 for k in range(0, 11, 2)]
 
@@ -92,7 +92,12 @@ def reliability(bins: Sequence[Bin]) -> Element:
         _line(x(0), y(0), x(1), y(1), "ideal"),
         _text(x(0.5), bottom + 14, "confidence; bars below: number of words", "middle"),
     ]
-    return _svg(bottom + 20, "Reliability: accuracy by confidence. The table below has the figures.", *marks, width=360)
+    return _svg(
+        bottom + 20,
+        "Reliability: accuracy by confidence. The table below has the figures.",
+        *marks,
+        width=_LEFT + side + _RIGHT,
+    )
 
 
 def coverage_curve(points: Sequence[Taken], total: int) -> Element:
@@ -136,7 +141,9 @@ def differences(rows: Sequence[Difference]) -> Element:
     return _svg(bottom + 6, f"Difference of the accuracies, B minus A. {summary}.", *marks)
 
 
-def _rows(y: Scale, left: float = _LEFT, right: float = _WIDTH - _RIGHT, ticks: Sequence[float] = _TENTHS) -> list[Child]:
+def _rows(
+    y: Scale, left: float = _LEFT, right: float = _WIDTH - _RIGHT, ticks: Sequence[float] = _TENTHS
+) -> list[Child]:
     """Horizontal lines of a grid with their percentages."""
     marks: list[Child] = []
     for value in ticks:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from crnn import ctc
 from crnn.datasets.lmdb import LmdbReader
+from crnn.decoding.decoder import Decoder, Reading
 from crnn.engines import Engine
 from crnn.errors import OptionError
+from crnn.evaluation.lists import Lists
 from crnn.evaluation.protocols import alnum36
 from crnn.evaluation.report import dataset_entry, model_entries, report
 from crnn.evaluation.words import prepared, usable_labels
@@ -26,6 +27,8 @@ def evaluate(
     batch_size: int = 64,
     *,
     held_out: bool = False,
+    decoder: Decoder | None = None,
+    lists: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Read every word of LMDB ``datasets`` and report, as a dictionary ready for JSON::
@@ -43,6 +46,11 @@ def evaluate(
     ``used + len(skipped) == total``. ``label`` and ``text`` are what was compared, after the protocol; ``confidence``
     is the exact CTC probability of the decoded text at the spec's ``temperature``, and ``ece`` the expected calibration
     error of these confidences, ``calibration`` its bins (:func:`crnn.evaluation.calibration.calibration`).
+    ``decoder`` decodes with what is known of the texts, or ``lists`` gives each word a list of its own
+    (:class:`crnn.evaluation.lists.Lists`), whose size and seed they are; it is drawn from the labels of all the data
+    sets, held out or not. The report then has the key ``knowledge``, which says so, and each word ``kept`` where texts
+    were excluded; ``confidence`` and ``kept`` are as :class:`crnn.decoding.decoder.Reading` describes them.
+
     ``overall`` takes the words of all data sets together, as many times as they are given. ``held_out`` looks only at
     the words of training sets that training leaves alone (:mod:`crnn.datasets.split`): ``total`` is then their number
     and ``subset`` "held-out" instead of "all". ``words_per_second`` covers decoding the picture, the network and
@@ -55,12 +63,25 @@ def evaluate(
     readers = [LmdbReader(path) for path in datasets]
     for reader in readers:  # a mistyped path shows now and not after the first data set
         len(reader)
-    entries = [_evaluate_one(reader, engine, batch_size, held_out, progress) for reader in readers]
-    return report(entries, model_entries(engine), subset="held-out" if held_out else "all")
+    decoder = decoder or Decoder(engine.spec)
+    knowledge = decoder.known
+    drawn: Lists | None = None
+    if lists is not None:
+        drawn = Lists((label for reader in readers for label in usable_labels(reader)[0].values()), *lists)
+        knowledge = {**drawn.known, **knowledge}
+    entries = [_evaluate_one(reader, engine, batch_size, held_out, decoder, drawn, progress) for reader in readers]
+    subset = "held-out" if held_out else "all"
+    return report(entries, model_entries(engine), subset=subset, knowledge=knowledge)
 
 
 def _evaluate_one(
-    reader: LmdbReader, engine: Engine, batch_size: int, held_out: bool, progress: Progress | None
+    reader: LmdbReader,
+    engine: Engine,
+    batch_size: int,
+    held_out: bool,
+    decoder: Decoder,
+    lists: Lists | None,
+    progress: Progress | None,
 ) -> dict[str, Any]:
     labels, skipped = usable_labels(reader, held_out)
     total = len(labels) + len(skipped)
@@ -70,13 +91,21 @@ def _evaluate_one(
         skipped.update(errors)
         if indices:
             logp = engine.run(normalise(pixels, engine.spec))
-            decoded = ctc.decode(logp, engine.spec.charset, engine.spec.temperature)
-            words += [
-                {"key": reader.key(i), "label": labels[i], "text": alnum36(word.text), "confidence": word.confidence}
-                for i, word in zip(indices, decoded, strict=True)
-            ]
+            if lists is None:
+                decoded = decoder.decode(logp)
+            else:
+                decoded = [
+                    decoder.with_lexicon(lists.list_of(labels[i], i)).decode(logp[:, n : n + 1])[0]
+                    for n, i in enumerate(indices)
+                ]
+            words += [_entry(reader.key(i), labels[i], word) for i, word in zip(indices, decoded, strict=True)]
         if progress:
             progress(str(reader.path), len(words) + len(skipped), total)
     seconds = time.perf_counter() - start
     left_out = [{"key": reader.key(i), "reason": skipped[i]} for i in sorted(skipped)]
     return dataset_entry(str(reader.path), reader.sha256(), words, left_out, seconds)
+
+
+def _entry(key: str, label: str, word: Reading) -> dict[str, Any]:
+    entry = {"key": key, "label": label, "text": alnum36(word.text), "confidence": word.confidence}
+    return entry if word.kept is None else {**entry, "kept": word.kept}

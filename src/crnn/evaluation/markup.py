@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from importlib.resources import files
 from xml.etree.ElementTree import Element, tostring
 
@@ -12,6 +12,7 @@ Child = Element | str | None
 
 # What a browser may load for the page: nothing but the pictures in it. No script runs, wherever it came from.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_LONGEST = 200  # characters of a label that are shown
 _JOINERS = "\u200c\u200d"  # have no shape of their own, but give their neighbours in Persian or Hindi theirs
 
 
@@ -53,21 +54,30 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def word(text: str) -> Element:
-    """A label or a text: set apart from the direction of writing around it, an empty one named."""
-    return tag("bdi", text, class_="word") if text else tag("span", "empty", class_="empty")
+    """A label or a text: set apart from the direction of writing around it, an empty one named, the end of a very long
+    one left out.
+    """
+    if not text:
+        return tag("span", "empty", class_="empty")
+    return tag("bdi", text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…", class_="word")
 
 
 def table(
-    caption: str, headings: Sequence[str], rows: Iterable[Sequence[Child]], *, texts: int = 1, last: bool = False
+    caption: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[Child]],
+    *,
+    texts: Collection[int] = (0,),
+    last: bool = False,
 ) -> Element:
-    """A table; the first cell of a row is its heading, the first ``texts`` columns are texts and the others figures.
+    """A table; the first cell of a row is its heading, the columns ``texts`` hold texts and the others figures.
 
     ``last`` sets the last row apart, as a total. A table too wide for the window scrolls, by the keyboard too.
     """
 
     def cell(k: int, child: Child, heading: bool = False) -> Element:
         scope = ("col" if heading else "row") if heading or k == 0 else None
-        return tag("th" if scope else "td", child, scope=scope, class_=None if k < texts else "figure")
+        return tag("th" if scope else "td", child, scope=scope, class_=None if k in texts else "figure")
 
     head = tag("thead", tag("tr", *[cell(k, heading, True) for k, heading in enumerate(headings)]))
     body = tag("tbody", *[tag("tr", *[cell(k, child) for k, child in enumerate(row)]) for row in rows])
@@ -77,6 +87,11 @@ def table(
     return tag("div", content, class_="scroll", role="region", aria_label=caption, tabindex="0")
 
 
+def described(pairs: Iterable[tuple[str, Child]]) -> Element:
+    """Names and what they stand for."""
+    return tag("dl", *[each for name, value in pairs for each in (tag("dt", name), tag("dd", value))])
+
+
 def folded(summary: str, *children: Child) -> Element:
     """Something that is shown when it is asked for."""
     return tag("details", tag("summary", summary), *children)
@@ -84,7 +99,9 @@ def folded(summary: str, *children: Child) -> Element:
 
 def section(name: str, heading: str, *children: Child) -> Element:
     """A part of the page, which the list at its top leads to."""
-    return tag("section", tag("h2", heading, id=f"{name}-heading"), *children, id=name, aria_labelledby=f"{name}-heading")
+    return tag(
+        "section", tag("h2", heading, id=f"{name}-heading"), *children, id=name, aria_labelledby=f"{name}-heading"
+    )
 
 
 def warnings(notes: Sequence[str]) -> Element | None:

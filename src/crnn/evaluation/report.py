@@ -56,13 +56,22 @@ def dataset_entry(
 
 
 def report(
-    datasets: Sequence[dict[str, Any]], source: Mapping[str, Any], *, protocol: str = ALNUM36, subset: str = "all"
+    datasets: Sequence[dict[str, Any]],
+    source: Mapping[str, Any],
+    *,
+    protocol: str = ALNUM36,
+    subset: str = "all",
+    knowledge: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The report over entries of :func:`dataset_entry`; ``source`` is what :func:`model_entries` gives."""
+    """The report over entries of :func:`dataset_entry`; ``source`` is what :func:`model_entries` gives.
+
+    ``knowledge``, if any, is what texts were decoded with (:attr:`crnn.decoding.decoder.Decoder.known`).
+    """
     return {
         "schema": SCHEMA,
         "protocol": protocol,
         "subset": subset,
+        **({"knowledge": dict(knowledge)} if knowledge else {}),
         **source,
         "datasets": list(datasets),
         "overall": {

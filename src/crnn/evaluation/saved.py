@@ -54,6 +54,8 @@ def _checked(found: Mapping[str, Any]) -> dict[str, Any]:
     entries = []
     for data in found["datasets"]:
         words = [_word(word) for word in data["words"]]
+        if not words:
+            raise ValueError("a data set without words")
         skipped = [{"key": _text(each, "key"), "reason": _text(each, "reason")} for each in data["skipped"]]
         speed = data["words_per_second"]
         if speed is not None and not (isinstance(speed, int | float) and 0 < speed < math.inf):
@@ -62,13 +64,16 @@ def _checked(found: Mapping[str, Any]) -> dict[str, Any]:
         entries.append(dataset_entry(_text(data, "path"), _text(data, "sha256"), words, skipped, seconds))
     if not entries:
         raise ValueError("no data set in it")
-    model, engine, temperature = found["model"], found["engine"], found["temperature"]
+    model, engine, temperature = found["model"], found["engine"], float(found["temperature"])
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature}")
     source = {
         "model": None if model is None else {key: _text(model, key) for key in ("path", "sha256")},
         "engine": None if engine is None else {key: _text(engine, key) for key in ("name", "version", "precision")},
-        "temperature": float(temperature),
+        "temperature": temperature,
     }
-    return report(entries, source, protocol=_text(found, "protocol"), subset=_text(found, "subset"))
+    protocol, subset = _text(found, "protocol"), _text(found, "subset")
+    return report(entries, source, protocol=protocol, subset=subset, knowledge=dict(found.get("knowledge") or {}))
 
 
 def _word(word: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,4 +87,5 @@ def _text(mapping: Mapping[str, Any], key: str) -> str:
     value = mapping[key]
     if not isinstance(value, str):
         raise TypeError(f"{key} is {value!r:.60}, not a text")
+    value.encode()  # half of a surrogate pair is a ValueError
     return value
