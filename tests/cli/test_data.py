@@ -121,6 +121,10 @@ def test_check_and_fix(tmp_path: Path, plates: Path) -> None:
         ("gone.png", "missing"),
         ("c.png", "characters"),
     ]
+    again = run("check", plates, "--fix", tmp_path / "clean")
+    assert again.exit_code == 2 and "already exists" in again.stderr and again.stdout == ""
+    nowhere = run("check", plates, "--json", tmp_path / "none" / "c.json")
+    assert nowhere.exit_code == 2 and "no such folder" in nowhere.stderr
     clean = run("check", tmp_path / "clean", *charset)
     assert (clean.exit_code, clean.stdout.splitlines()[-1]) == (0, "0 errors, 0 warnings")
 

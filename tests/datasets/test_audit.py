@@ -110,7 +110,7 @@ def test_pictures_in_two_sets_and_the_clean_set(tmp_path: Path, data_dir: Path) 
 
     unclean = report.unclean(first.path)
     assert unclean >= near | {3, 4}
-    build([first], tmp_path / "clean", skip=lambda source, place, entry: place in unclean)
+    build([first], tmp_path / "clean", skip=lambda source, place: place in unclean)
     assert [word for word in LmdbReader(tmp_path / "clean")] == [
         (reader.image_bytes(i), reader.label(i)) for i in range(200) if i not in unclean
     ]

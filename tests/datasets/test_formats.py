@@ -438,3 +438,28 @@ def test_damaged_tables_raise_nothing_else(tmp_path: Path, draw: Draw) -> None:
             assert "\n" not in str(error)
             continue
         assert all(isinstance(entry, Entry) and isinstance(entry.key, str) for entry in entries)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_damaged_columns_raise_nothing_else_and_end_no_process(tmp_path: Path, draw: Draw, suffix: str) -> None:
+    table = image_feature(draw, ["one", "two", "drei"])
+    whole = tmp_path / "whole"
+    if suffix == ".parquet":
+        pq.write_table(table, whole)
+    else:
+        with pa.ipc.new_stream(str(whole), table.schema) as stream:
+            stream.write_table(table)
+    dice = random.Random(1)
+    refused = 0
+    for _ in range(150):
+        data = bytearray(whole.read_bytes())
+        for _ in range(dice.randrange(1, 6)):
+            data[dice.randrange(len(data))] = dice.randrange(256)
+        path = tmp_path / f"damaged{suffix}"
+        path.write_bytes(data[: dice.randrange(len(data))] if dice.random() < 0.2 else data)
+        try:
+            assert len(list(open_words(path))) <= 3
+        except DatasetError as error:
+            refused += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+    assert refused > 20

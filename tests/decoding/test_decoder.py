@@ -161,7 +161,7 @@ def test_a_prior_weighs_every_text(posterior: Posterior, texts_by_paths: AddUp, 
     other = 1.0  # half of the rarest
     logp = posterior(5, 60, 3, 2.0, seed=1)
     words = Decoder(AB, prior=Prior(frequencies, weight), beam=100).decode(logp)
-    assert len({word.text for word in words}) > 4
+    assert len({word.text for word in words}) > 2
     for n, word in enumerate(words):
         texts = texts_by_paths(logp[:, n], "ab")
         scores = {text: p * frequencies.get(text, other) ** weight for text, p in texts.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from enum import StrEnum
 from itertools import islice
@@ -117,6 +118,7 @@ def stats(
     from crnn.datasets.show import stats_lines
     from crnn.datasets.stats import measure
 
+    _check_json(json)
     sources, err = _opened(paths, format, images, image_column, label_column, label_pattern)
     found = []
     with _Bars(err) as bars:
@@ -163,6 +165,9 @@ def check(
     from crnn.datasets.show import audit_lines, counted
 
     rules = _rules(charset, model, width)
+    _check_json(json)
+    if fix is not None and not overwrite and os.path.lexists(fix):  # or it would be said only after all the work
+        raise OptionError(f"{fix}: already exists; choose another name for --fix, or give --overwrite")
     sources, err = _opened(paths, format, images, image_column, label_column, label_pattern)
     with _Bars(err) as bars:
         report = audit(sources, rules, bars.advance)
@@ -176,7 +181,7 @@ def check(
                 sources[:1],
                 fix,
                 overwrite=overwrite,
-                skip=lambda source, place, entry: place in unclean,
+                skip=lambda source, place: place in unclean,
                 advance=bars.advance,
             )
         typer.echo(f"{fix}: {counted(built.words, 'clean word')}; {len(unclean):,} left out", err=True)
@@ -245,6 +250,11 @@ def _rules(charset: str | None, model: Path | None, width: int | None) -> Rules:
     spec = DELIVERABLE if model is None else spec_of(model)
     symbols = read_charset(charset) if charset is not None else spec.charset if model is not None else None
     return Rules(spec.steps if width is None else width // FRAME_PITCH + 1, symbols)
+
+
+def _check_json(file: Path | None) -> None:
+    if file is not None and not file.absolute().parent.is_dir():
+        raise OptionError(f"{file}: there is no such folder to write it to")
 
 
 def _write_json(file: Path | None, content: Any) -> None:

@@ -74,7 +74,7 @@ def evaluate(
             metavar="N", min=2, help="Give each word a list: its label and N - 1 others of the labels, drawn by chance."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of --lexicon-size.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of --lexicon-size: other lists.", show_default="0")] = None,
     prior: PriorFile = None,
     prior_weight: PriorWeight = None,
     characters: Characters = None,
@@ -106,6 +106,8 @@ def evaluate(
         raise OptionError("--held-out is for data sets; prepared words do not say which were held out")
     if lexicon is not None and lexicon_size is not None:
         raise OptionError("--lexicon and --lexicon-size exclude each other; choose one")
+    if seed is not None and lexicon_size is None:
+        raise OptionError("--seed belongs to --lexicon-size")
     if lexicon_size is not None and beam is not None:
         raise OptionError("--beam does nothing for lists, which are searched whole; leave it out")
     known = Lexicon.from_file(lexicon) if lexicon is not None else None
@@ -138,7 +140,7 @@ def evaluate(
             scored = evaluate_bins(bins, labels or DEFAULT, opened, batch_size=batch_size, progress=count)
             report = scored.report
         else:
-            lists = (lexicon_size, seed) if lexicon_size is not None else None
+            lists = (lexicon_size, seed or 0) if lexicon_size is not None else None
             report = run(
                 datasets or [], opened, batch_size, held_out=held_out, decoder=decoder, lists=lists, progress=show
             )

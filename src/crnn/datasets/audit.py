@@ -147,24 +147,24 @@ def _look(
 ) -> _Pictures:
     pictures = _Pictures(source.path)
     words = 0
-    for index, entry in enumerate(source):
-        advance(source, index + 1)
+    for place, entry in enumerate(source):
+        advance(source, place + 1)
         word = checked(entry)
         if isinstance(word, Unusable):
             if word.kind == "illegible":
                 report.illegible += 1
                 continue
             words += 1
-            report.findings.append(Finding(word.kind, pictures.path, entry.key, index, word.reason))
+            report.findings.append(Finding(word.kind, pictures.path, entry.key, place, word.reason))
             continue
         words += 1
         found = _label_findings(entry.key, word.label, rules, report)
         width, height = word.picture.size
         if width > WIDEST * height or (width < TALLEST * height and len(word.label) > 2):
             found.append(("aspect", f"{width} x {height} pixels for {word.label!r}"))
-        report.findings += (Finding(kind, pictures.path, entry.key, index, detail) for kind, detail in found)
+        report.findings += (Finding(kind, pictures.path, entry.key, place, detail) for kind, detail in found)
         pictures.keys.append(entry.key)
-        pictures.places.append(index)
+        pictures.places.append(place)
         pictures.contents.append(_hash(word.image))
         pictures.labels.append(_hash(word.label.encode()))
         if several:

@@ -52,7 +52,7 @@ def open_table(path: Path, icdar: bool = False) -> Table:
     filled = [line for line in head if line.strip()]
     if not filled:
         raise DatasetError(f"{path}: empty")
-    if icdar or all(_ICDAR.fullmatch(line) for line in filled):
+    if icdar or (suffix in (".txt", ".csv") and all(_ICDAR.fullmatch(line) for line in filled)):
         return Table('ICDAR word list (NAME, "LABEL")', partial(_icdar, path, encoding))
     if suffix == ".jsonl":
         names = list(_object(path, 1, filled[0]))

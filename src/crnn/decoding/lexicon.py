@@ -97,12 +97,13 @@ class Lexicon:
             elif not allowed.issuperset(text):
                 reason = "with characters that are not allowed"
             elif entries.setdefault(text, word) != word:
-                reason = f"that the model cannot tell from others such as {entries[text]!r}"
+                reason = "that the model cannot tell from others, which are given instead"
+                word = f"{word} ({entries[text]})"
             else:
                 continue
             left_out.setdefault(reason, []).append(word)
         notes = tuple(
-            f"{self.name}: {len(words):,} of {len(self):,} words left out, {reason}: {', '.join(map(repr, words[:3]))}"
+            f"{self.name}: {len(words):,} of {len(self):,} words left out, {reason}: {', '.join(words[:3])}"
             + (", ..." if len(words) > 3 else "")
             for reason, words in left_out.items()
         )

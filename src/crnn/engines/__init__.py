@@ -92,8 +92,8 @@ def choose(model: Path) -> tuple[str, str]:
     """The engine that ``auto`` means for ``model``, and why.
 
     ascend for a compiled ``.om``, torch for weights as the trainer keeps them (``.safetensors`` files, run folders),
-    for anything else the first of :data:`FASTEST_FIRST` that is installed. One that is installed but broken is not passed
-    over: opening it says so.
+    for anything else the first of :data:`FASTEST_FIRST` that is installed. One that is installed but broken is not
+    passed over: opening it says so.
 
     Raises EngineError if none is installed.
     """

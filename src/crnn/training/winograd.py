@@ -18,14 +18,15 @@ from torch.autograd.function import once_differentiable
 LEAST_CHANNELS = 64  # with fewer input channels the transforms cost more than the products save
 
 # The paper's B^T (input), G (filter) and A^T (output) for F(4, 3).
-_INPUT = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0))
+_Matrix = tuple[tuple[float, ...], ...]
+_INPUT: _Matrix = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0))
 _INPUT += ((0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1))
-_FILTER = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6))
+_FILTER: _Matrix = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6))
 _FILTER += ((1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))
-_OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+_OUTPUT: _Matrix = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 
-def _both_ways(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
+def _both_ways(matrix: _Matrix) -> Tensor:
     """The transform of rows and columns of a tile at once: a matrix on the tile written as one column."""
     one_way = torch.tensor(matrix, dtype=torch.float64)
     return torch.kron(one_way, one_way)
@@ -35,9 +36,9 @@ _OF_INPUT, _OF_FILTER, _OF_OUTPUT = _both_ways(_INPUT), _both_ways(_FILTER), _bo
 
 
 class _Size(NamedTuple):
-    """``count`` pictures of ``channels`` x ``height`` x ``width``, cut into ``rows`` x ``columns`` tiles."""
+    """``number`` pictures of ``channels`` x ``height`` x ``width``, cut into ``rows`` x ``columns`` tiles."""
 
-    count: int
+    number: int
     channels: int
     height: int
     width: int
@@ -52,7 +53,7 @@ class _Size(NamedTuple):
 
     @property
     def tiles(self) -> int:
-        return self.count * self.rows * self.columns
+        return self.number * self.rows * self.columns
 
 
 class WinogradConv2d(nn.Conv2d):
@@ -92,7 +93,7 @@ class _Convolution(torch.autograd.Function):
         return torch.add(output, bias).permute(0, 3, 1, 2)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         tiles, filters = ctx.saved_tensors
         size: _Size = ctx.size
@@ -113,18 +114,18 @@ def _of(transform: Tensor, values: Tensor) -> Tensor:
 
 def _tiles(images: Tensor, size: _Size) -> Tensor:
     """[N, C, H, W] -> [36, tiles * C]: the 6 x 6 pixels under each tile, which overlap its neighbours' by two."""
-    padded = images.new_zeros(size.count, 4 * size.rows + 2, 4 * size.columns + 2, size.channels)
+    padded = images.new_zeros(size.number, 4 * size.rows + 2, 4 * size.columns + 2, size.channels)
     padded[:, 1 : size.height + 1, 1 : size.width + 1] = images.permute(0, 2, 3, 1)
     picture, row, column, _ = padded.stride()
-    shape = (6, 6, size.count, size.rows, size.columns, size.channels)
+    shape = (6, 6, size.number, size.rows, size.columns, size.channels)
     return padded.as_strided(shape, (row, column, picture, 4 * row, 4 * column, 1)).reshape(36, -1)
 
 
 def _laid_over(tiles: Tensor, size: _Size) -> Tensor:
     """[36, tiles * C] -> [N, C, H, W], the transpose of :func:`_tiles`: overlapping pixels are added up."""
-    tiles = tiles.view(6, 6, size.count, size.rows, size.columns, size.channels)
-    padded = tiles.new_zeros(size.count, 4 * size.rows + 4, 4 * size.columns + 4, size.channels)
-    grid = padded.view(size.count, size.rows + 1, 4, size.columns + 1, 4, size.channels)
+    tiles = tiles.view(6, 6, size.number, size.rows, size.columns, size.channels)
+    padded = tiles.new_zeros(size.number, 4 * size.rows + 4, 4 * size.columns + 4, size.channels)
+    grid = padded.view(size.number, size.rows + 1, 4, size.columns + 1, 4, size.channels)
     for y in range(6):
         for x in range(6):
             down, right = y // 4, x // 4
@@ -134,14 +135,14 @@ def _laid_over(tiles: Tensor, size: _Size) -> Tensor:
 
 def _joined(tiles: Tensor, size: _Size, channels: int) -> Tensor:
     """[16, tiles * K] -> [N, H, W, K]: output tiles side by side, what sticks out cut off."""
-    grid = tiles.view(4, 4, size.count, size.rows, size.columns, channels).permute(2, 3, 0, 4, 1, 5)
-    whole = grid.reshape(size.count, 4 * size.rows, 4 * size.columns, channels)
+    grid = tiles.view(4, 4, size.number, size.rows, size.columns, channels).permute(2, 3, 0, 4, 1, 5)
+    whole = grid.reshape(size.number, 4 * size.rows, 4 * size.columns, channels)
     return whole[:, : size.height, : size.width]
 
 
 def _cut(output: Tensor, size: _Size) -> Tensor:
     """[N, H, W, K] -> [16, tiles * K], the transpose of :func:`_joined`."""
-    count, channels = size.count, output.shape[3]
+    count, channels = size.number, output.shape[3]
     if (size.height, size.width) != (4 * size.rows, 4 * size.columns):
         whole = output.new_zeros(count, 4 * size.rows, 4 * size.columns, channels)
         whole[:, : size.height, : size.width] = output
