@@ -183,6 +183,15 @@ def test_which_results_are_meant_must_be_clear(folder: Path, tmp_path: Path) -> 
         score_results(folder, tmp_path / "other.txt")
 
 
+def rounded(value: Any) -> Any:
+    """A report's values without their last digits, which depend on how words were batched."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return round(value, 9) if isinstance(value, float) else value
+
+
 def test_one_report_whatever_was_read(
     bar_code: Callable[..., bytes], write_lmdb: Callable[..., Path], engine: Any, tmp_path: Path
 ) -> None:
@@ -198,7 +207,7 @@ def test_one_report_whatever_was_read(
     whole = evaluate([path], engine)
     scored = [evaluate_bins(bins, names, engine, batch_size=3), score_results(tmp_path / "out", names)]
     for other in scored:
-        assert other.report["overall"] == whole["overall"]
+        assert rounded(other.report["overall"]) == rounded(whole["overall"])
         assert list(other.report) == list(whole)
         assert list(other.report["datasets"][0]) == list(whole["datasets"][0])
         assert {**other.report, "datasets": 0, "overall": 0} == {**whole, "datasets": 0, "overall": 0}
@@ -206,7 +215,7 @@ def test_one_report_whatever_was_read(
         assert other.notes == ()
         assert json.loads(json.dumps(other.report)) == other.report
         for mine, word in zip(other.report["datasets"][0]["words"], whole["datasets"][0]["words"], strict=True):
-            assert {**mine, "key": 0} == {**word, "key": 0}
+            assert rounded({**mine, "key": 0}) == rounded({**word, "key": 0})
     assert modelzoo(whole, 37) == {
         "title": "Overall statistical evaluation",
         "value": [
