@@ -4,8 +4,8 @@
 
 Lexicons are the labels of the pictures that are read, and the most frequent English words of wordfreq (or the first
 words of FILE) up to the size; those too small for the labels have the frequent words alone. Beside the search, which is
-exact, stands what the paper does for large lexicons: it scores the words within an edit distance of the best path's text,
-here found with RapidFuzz.
+exact, stands what the paper does for large lexicons: it scores the words within an edit distance of the best path's
+text, here found with RapidFuzz.
 """
 
 from __future__ import annotations

@@ -10,20 +10,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crnn.charset import Charset
+    from crnn.decoding.lexicon import Lexicon, Prior
     from crnn.errors import CrnnError
     from crnn.reader import Item, Reader
     from crnn.spec import ModelSpec
     from crnn.word import Character, Word
 
 __version__ = "0.1.0"
-__all__ = ["Character", "Charset", "CrnnError", "Item", "ModelSpec", "Reader", "Word", "__version__"]
+__all__ = [
+    "Character",
+    "Charset",
+    "CrnnError",
+    "Item",
+    "Lexicon",
+    "ModelSpec",
+    "Prior",
+    "Reader",
+    "Word",
+    "__version__",
+]
 
 _HOMES = {
     "Character": "crnn.word",
     "Charset": "crnn.charset",
     "CrnnError": "crnn.errors",
     "Item": "crnn.reader",
+    "Lexicon": "crnn.decoding.lexicon",
     "ModelSpec": "crnn.spec",
+    "Prior": "crnn.decoding.lexicon",
     "Reader": "crnn.reader",
     "Word": "crnn.word",
 }

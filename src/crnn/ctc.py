@@ -45,6 +45,11 @@ class Runs(NamedTuple):
         ends = np.cumsum(self.counts).tolist()
         return [joined[start:end] for start, end in pairwise([0, *ends])]
 
+    @property
+    def places(self) -> Indices:
+        """intp[K], where each character stands in its text, from 0."""
+        return np.arange(len(self.words)) - np.repeat(np.cumsum(self.counts) - self.counts, self.counts)
+
 
 class Character(NamedTuple):
     """A character of a decoded word.
@@ -107,9 +112,8 @@ def decode(logp: Scores, charset: Charset, temperature: float = 1.0) -> list[Dec
 def describe(logp: Scores, runs: Runs, charset: Charset) -> list[Decoded]:
     """The N texts of ``runs``, with their characters' scores and frames and their exact probabilities."""
     texts = runs.texts(charset)
-    place = np.arange(len(runs.words)) - np.repeat(np.cumsum(runs.counts) - runs.counts, runs.counts)  # in the text
     states = np.zeros((len(texts), 2 * int(runs.counts.max(initial=0)) + 1), np.intp)
-    states[runs.words, 2 * place + 1] = runs.classes
+    states[runs.words, 2 * runs.places + 1] = runs.classes
     probabilities = forward(logp, states, runs.counts).tolist()
     scores, firsts, lasts = _scores(logp, runs).tolist(), runs.first.tolist(), runs.last.tolist()
     decoded = []

@@ -70,8 +70,8 @@ class Reader:
         batch_size: how many words go through the network together. What is read in a picture doesn't depend on it.
         threads: how many processors to use; all that this process may use by default.
         pixel_limit: the largest number of pixels of a picture; one that has more is taken for a decompression bomb.
-        lexicon: read only words of these: a list of words, a file's name, or a :class:`crnn.decoding.lexicon.Lexicon`.
-        prior: weigh texts by how frequent they are: a :class:`crnn.decoding.lexicon.Prior`.
+        lexicon: read only words of these: a list of words, a file's name, or a :class:`crnn.Lexicon`.
+        prior: weigh texts by how frequent they are: a :class:`crnn.Prior`.
         characters: read only these.
         beam: search for the most probable text with a beam so wide. For all four see
             :class:`crnn.decoding.decoder.Decoder`.

@@ -98,8 +98,7 @@ def of_all(
     y = np.exp(plain, dtype=np.float64)
     runs = ctc.greedy(plain)
     start = np.zeros((2 * pictures, frames), np.intp)  # the best paths' texts, and no text at all
-    place = np.arange(len(runs.words)) - np.repeat(np.cumsum(runs.counts) - runs.counts, runs.counts)
-    start[runs.words, place] = runs.classes
+    start[runs.words, runs.places] = runs.classes
     counts = np.array([weights.get(text, other) for text in runs.texts(charset)] + [other] * pictures)
     found = Found(np.tile(np.arange(pictures), 2), start, np.empty(0), counts)
     found = found._replace(scores=np.exp(_log_probabilities(plain, found)) * UNIT * counts)
@@ -126,7 +125,8 @@ def _one_by_one(words: Words, plain: Scores, picture: int) -> Found:
     scores = np.exp(counts - max(counts.max(), -1e300))
     good = np.flatnonzero(scores >= RIVAL)
     codes = np.zeros((len(good), len(plain)), np.intp)
-    codes[:, : words.codes.shape[1]] = words.codes[good]
+    texts = words.codes[good, : len(plain)]
+    codes[:, : texts.shape[1]] = texts
     return Found(np.full(len(good), picture), codes, scores[good], words.weights[good])
 
 
