@@ -44,7 +44,7 @@ def test_debug_shows_the_traceback() -> None:
     assert result.stderr.endswith("crnn: --count 0 is too few; give at least 1\n")
 
 
-@pytest.mark.parametrize(("command", "extra"), [("train", "train"), ("export", "export")])
+@pytest.mark.parametrize(("command", "extra"), [("train", "train"), ("export", "export"), ("compile", "ascend")])
 def test_missing_extra_says_what_to_install(command: str, extra: str) -> None:
     result = CliRunner().invoke(app_with(needs_torch, command), [command])
     assert result.exit_code == 2

@@ -22,6 +22,9 @@ _TRAINING_RING = frozenset(
     ("accelerate", "brotli", "cv2", "fontTools", "onnx", "safetensors", "tensorboard", "torch", "uharfbuzz", "wordfreq")
 )
 
+_EXTRAS = {"export": "export", "compile": "ascend"}
+"""The extra that brings what a command lacks; for the others it is that of the training ring."""
+
 
 class _Commands(TyperGroup):
     """Ends every command the same way, on the command line and in tests alike."""
@@ -36,7 +39,7 @@ class _Commands(TyperGroup):
         except ModuleNotFoundError as error:
             if error.name not in _TRAINING_RING:
                 raise
-            extra = "export" if ctx.invoked_subcommand == "export" else "train"
+            extra = _EXTRAS.get(ctx.invoked_subcommand, "train")
             _fail(f"this needs {error.name}: pip install 'crnn[{extra}]'", debug=ctx.params["debug"])
 
 
