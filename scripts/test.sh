@@ -7,4 +7,8 @@ python=${1:-python}
 "$python" -m mypy
 # A process for each processor, and one thread of arithmetic in each: two pools of threads on the same processors would
 # spend their time waiting for each other.
-OMP_NUM_THREADS=1 "$python" -m pytest -n auto --dist worksteal
+export OMP_NUM_THREADS=1
+# The training ring's tests have processes of their own: after tests of the command line, one of them has twice ended its
+# process with a segmentation fault in the C library, whose cause is not known yet.
+"$python" -m pytest -n auto --dist worksteal tests/training
+"$python" -m pytest -n auto --dist worksteal --ignore tests/training

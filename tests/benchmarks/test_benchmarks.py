@@ -64,7 +64,7 @@ def test_rivals(tmp_path: Path) -> None:
     crnn, other = figures(file)["rows"]
     assert (crnn["reader"], crnn["ratio"], other["reader"]) == ("crnn", 1.0, loop)
     assert other["ratios"][0] <= other["ratio"] <= other["ratios"][1]
-    assert crnn["accuracy"] == other["accuracy"] > 0.5  # the same network read the same words
+    assert other["accuracy"] > 0.5 and abs(crnn["accuracy"] - other["accuracy"]) < 0.1  # int8 may read one otherwise
 
 
 def test_training(tmp_path: Path) -> None:
