@@ -12,7 +12,7 @@ import lmdb
 import pytest
 from PIL import Image
 
-from crnn import inputs
+from crnn.datasets import tar
 from crnn.datasets.lmdb import LmdbWriter
 from crnn.errors import CrnnError, DatasetError, OptionError
 from crnn.images import open_gray
@@ -171,7 +171,7 @@ def test_absurd_sizes_in_a_tar_cost_nothing(tmp_path: Path, kind: bytes, size: i
 
 
 def test_large_members_are_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "STREAM_LIMIT", 100_000)
+    monkeypatch.setattr(tar, "STREAM_LIMIT", 100_000)
     path = tmp_path / "a.tar"
     path.write_bytes(archive({"big.png": b"\0" * 100_001, "b.png": png(2)}))
     values, skipped = found(path)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from crnn.errors import ImageError
+from crnn.errors import ImageError, PixelLimitError
 
 if TYPE_CHECKING:
     from crnn.spec import ModelSpec
@@ -33,6 +33,15 @@ PIXEL_LIMIT = 64_000_000
 # which has no signature, would take garbage for a picture). The common ones come first: Pillow imports the other
 # decoders only when it gets that far down the list. JPEG stands for MPO too.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "DIB", "ICO", "QOI", "PCX")
+
+# fmt: off
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm",
+    ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".ico", ".qoi", ".pcx",
+)
+# fmt: on
+"""What a picture's name ends in. Asked of what lies in folders and archives only: a file named by the user is opened
+whatever it is called."""
 
 _ORIENTATION = 0x0112  # the EXIF tag; what undoes each of its values (1 is upright)
 _UPRIGHT = {
@@ -150,7 +159,7 @@ def _from_file(file: BinaryIO, mode: Mode, name: str, pixel_limit: int) -> Image
         what = "not a picture, or damaged at its start (we read PNG, JPEG, WebP, TIFF, BMP, GIF, ...)"
         raise ImageError(f"{name}: {what}") from None
     except Image.DecompressionBombError:
-        raise ImageError(
+        raise PixelLimitError(
             f"{name}: more pixels than Pillow decodes; raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
         ) from None
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files: struct.error, KeyError, ...
@@ -246,7 +255,7 @@ def _check_size(size: tuple[int, int], name: str, pixel_limit: int) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"{name}: a picture of {width} x {height} pixels holds nothing")
     if width * height > pixel_limit:
-        raise ImageError(
+        raise PixelLimitError(
             f"{name}: {width} x {height} pixels are over the limit of {pixel_limit:,}; crop it or raise pixel_limit"
         )
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crnn.errors import ModelError
+from crnn.files import write_whole
 
 SCHEMA = "crnn.int8/1"
 
@@ -50,16 +49,9 @@ class Ranges:
         return self.float32 - self.int8 <= EXACT_ENOUGH
 
     def save(self, model: Path) -> Path:
-        """Write them beside ``model``, whole or not at all. Raises ModelError if that cannot be done."""
+        """Write them beside ``model``, whole or not at all. Raises OptionError if that cannot be done."""
         path = place(model)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            temporary.write_text(json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be written ({error.strerror})") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n")
         return path
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from threading import BoundedSemaphore
-from typing import Any, Literal, NamedTuple, TypeAlias, overload
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, overload
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -18,9 +19,10 @@ from PIL import Image
 
 from crnn import ctc
 from crnn.boxes import rectify
-from crnn.decoding.decoder import Decoder
+from crnn.decoding.decoder import Decoder, Reading
 from crnn.decoding.lexicon import Lexicon, Prior, WordSource, as_lexicon
-from crnn.engines import Engine, bundled_model, choose, open_engine
+from crnn.engines import Engine, bundled_model, choose
+from crnn.engines.lanes import Lane, Lanes
 from crnn.engines.processors import usable_processors
 from crnn.errors import CrnnError, EngineError, ImageError, OptionError
 from crnn.images import PIXEL_LIMIT, Source, normalise, open_picture, prepare
@@ -30,9 +32,6 @@ from crnn.word import Character, Word
 Order: TypeAlias = Literal["RGB", "BGR"] | None
 Boxes: TypeAlias = Sequence[ArrayLike] | NDArray[Any]
 OnError: TypeAlias = Literal["raise", "skip", "record"]
-
-_THREADS_A_CALL = 4
-"""More threads than this don't share the small layers of one batch well; further batches beside it get the others."""
 
 _UNDECODED_A_THREAD = 4
 """Pictures waiting for each decoding thread. What waits may be a large file's bytes, what is decoded is 3 kB."""
@@ -75,9 +74,12 @@ class Reader:
         characters: read only these.
         beam: search for the most probable text with a beam so wide. For all four see
             :class:`crnn.decoding.decoder.Decoder`.
+        precision: what the engine computes in: ``float32``, ``bfloat16`` or ``int8``, as far as it knows them; its own
+            choice by default.
 
-    Threads may share a Reader. It can be pickled, which keeps its settings and opens the model anew. A process that is
-    forked cannot use the Readers it inherits, for their threads stay behind; it is told so.
+    Threads may share a Reader. It can be pickled, for Ray, Spark, Dask and the like: that keeps its settings, and no
+    weights; the model is opened when the copy is first used, once in a process for all copies. A process that is forked
+    cannot use the Readers it inherits, for their threads stay behind; it is told so.
 
     Raises ModelError, EngineError or OptionError.
     """
@@ -93,35 +95,49 @@ class Reader:
         prior: Prior | None = None,
         characters: str | None = None,
         beam: int | None = None,
+        precision: str | None = None,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("threads", threads), ("pixel_limit", pixel_limit)):
             if value is not None and value < 1:
                 raise OptionError(f"{name} must be at least 1, not {value}")
         lexicon = None if lexicon is None else as_lexicon(lexicon)
-        self._settings = (model, engine, batch_size, threads, pixel_limit, lexicon, prior, characters, beam)
+        self._name = uuid4().hex  # which all copies of this Reader have in common
+        there = None if model is None else Path(model).absolute()  # other processes have other current folders
+        self._settings = (there, engine, batch_size, threads, pixel_limit, lexicon, prior, characters, beam, precision)
         self.batch_size = batch_size
         self.pixel_limit = pixel_limit
         threads = usable_processors() if threads is None else threads
         if isinstance(engine, str):
             path = bundled_model() if model is None else Path(model)
             name, self._why = choose(path) if engine == "auto" else (engine, "asked for by name")
-            self._engine = open_engine(path, name, min(threads, _THREADS_A_CALL))
-        elif model is not None:
-            raise OptionError("an opened engine brings its own model; give only one of the two")
+            self._lanes = Lanes(path, name, threads, precision)
+        elif model is not None or precision is not None:
+            raise OptionError("an opened engine brings its own model and precision; give only the engine")
         else:
-            self._engine, self._why = engine, "opened by the caller"
+            self._lanes, self._why = Lanes.of(engine, threads), "opened by the caller"
+        self._engine = self._lanes.single.engine
         self._decoder = Decoder(self._engine.spec, lexicon, prior, characters, beam)
         self._for_lexicon: WeakKeyDictionary[Lexicon, Decoder] = WeakKeyDictionary()
-        self._calls = max(1, threads // self._engine.threads)
         self._process = os.getpid()
         self._undecoded = threads * _UNDECODED_A_THREAD
         # Threads start when they get their first work, and end with the Reader.
         self._decoders = ThreadPoolExecutor(threads, "crnn-decode")
-        self._runners = ThreadPoolExecutor(self._calls + 1, "crnn-run")  # one decodes texts while the engine computes
-        self._turns = BoundedSemaphore(self._calls)
+        self._runners = ThreadPoolExecutor(
+            self._lanes.calls + 1, "crnn-run"
+        )  # one decodes texts while the engine computes
 
-    def __reduce__(self) -> tuple[type[Reader], tuple[Any, ...]]:
-        return Reader, self._settings
+    def __reduce__(self) -> tuple[Callable[..., Reader], tuple[Any, ...]]:
+        return _restored, (self._name, self._settings)
+
+    if not TYPE_CHECKING:  # or every name would be one of a Reader's
+
+        def __getattr__(self, name: str) -> Any:
+            """Open a Reader that was pickled, when something is first asked of it."""
+            if "_restored" in self.__dict__ and not name.startswith("__"):
+                self.__dict__.update(_of_this_process(self._name, self._settings).__dict__)
+            if name not in self.__dict__:
+                raise AttributeError(f"a Reader has no attribute {name!r}")
+            return self.__dict__[name]
 
     @property
     def engine(self) -> str:
@@ -134,6 +150,11 @@ class Reader:
     def model(self) -> Path:
         """The file the weights came from."""
         return self._engine.path
+
+    @property
+    def network(self) -> Engine:
+        """The opened engine."""
+        return self._engine
 
     @property
     def spec(self) -> ModelSpec:
@@ -180,7 +201,7 @@ class Reader:
         except ImageError as error:
             raise _unreadable(source, error, "picture").error from None
         if boxes is None:
-            return self._words([self._fit(source, picture)], decoder)[0]
+            return self._words([self._fit(source, picture)], decoder, self._lanes.single)[0]
         pictures = []
         for i, box in enumerate(boxes):
             try:
@@ -188,7 +209,7 @@ class Reader:
             except OptionError as error:
                 raise OptionError(f"{source or 'picture'}: boxes[{i}]: {error}") from None
         batches = (pictures[i : i + self.batch_size] for i in range(0, len(pictures), self.batch_size))
-        return [word for batch in batches for word in self._words(batch, decoder)]
+        return [word for batch in batches for word in self._words(batch, decoder, self._lanes.single)]
 
     def read_many(
         self,
@@ -221,7 +242,7 @@ class Reader:
     @property
     def look_ahead(self) -> int:
         """How many pictures :meth:`read_many` takes ahead at most: a batch at hand, and one for each engine call."""
-        return self.batch_size * (self._calls + 1)
+        return self.batch_size * (self._lanes.calls + 1)
 
     def _decoder_of(self, lexicon: WordSource | None) -> Decoder:
         if lexicon is None:
@@ -240,10 +261,10 @@ class Reader:
         batches: deque[Future[list[Word | _Unreadable]]] = deque()
         waiting: deque[Future[_Picture | _Unreadable]] = deque(maxlen=self._undecoded)
         failure: Exception | None = None
-        ended = False
+        lane, ended = self._lanes.single, False
         try:
             while True:
-                while not ended and len(batches) <= self._calls:
+                while not ended and len(batches) <= self._lanes.calls:
                     batch: list[Future[_Picture | _Unreadable]] = []
                     try:
                         for number, image in islice(numbered, self.batch_size):
@@ -255,7 +276,9 @@ class Reader:
                         failure = error
                     ended = len(batch) < self.batch_size
                     if batch:
-                        batches.append(self._runners.submit(self._run, batch, decoder))
+                        batches.append(self._runners.submit(self._run, batch, decoder, lane))
+                        if not ended:
+                            lane = self._lanes.stream()
                 if not batches:
                     break
                 for result in batches.popleft().result():
@@ -295,34 +318,69 @@ class Reader:
     def _fit(self, source: str | None, picture: Image.Image) -> _Picture:
         return _Picture(source, prepare(picture, self.spec), picture.width)
 
-    def _run(self, batch: list[Future[_Picture | _Unreadable]], decoder: Decoder) -> list[Word | _Unreadable]:
+    def _run(
+        self, batch: list[Future[_Picture | _Unreadable]], decoder: Decoder, lane: Lane
+    ) -> list[Word | _Unreadable]:
         results = [future.result() for future in batch]
-        words = iter(self._words([result for result in results if isinstance(result, _Picture)], decoder))
+        words = iter(self._words([result for result in results if isinstance(result, _Picture)], decoder, lane))
         return [next(words) if isinstance(result, _Picture) else result for result in results]
 
-    def _words(self, pictures: list[_Picture], decoder: Decoder) -> list[Word]:
+    def _words(self, pictures: list[_Picture], decoder: Decoder, lane: Lane) -> list[Word]:
         if not pictures:
             return []
         spec = self.spec
         batch = normalise(np.stack([picture.pixels for picture in pictures]), spec)
-        with self._turns:
-            logp = self._engine.run(batch)
+        logp = lane.run(batch)
         return [
-            Word(
-                word.text,
-                word.confidence,
-                tuple(
-                    [Character(c, score, ctc.frame_span(*frames, spec, width)) for c, score, frames in word.characters]
-                ),
-                source,
-                kept=word.kept,
-            )
-            for word, (source, _, width) in zip(decoder.decode(logp), pictures, strict=True)
+            as_word(reading, spec, width, source)
+            for reading, (source, _, width) in zip(decoder.decode(logp), pictures, strict=True)
         ]
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise EngineError("this Reader was opened before the process forked; open one in each process")
+
+
+def as_word(reading: Reading, spec: ModelSpec, source_width: int, source: str | None = None) -> Word:
+    """What was decoded, with its characters' places in a picture of this width."""
+    characters = [
+        Character(c, score, ctc.frame_span(*frames, spec, source_width)) for c, score, frames in reading.characters
+    ]
+    return Word(reading.text, reading.confidence, tuple(characters), source, kept=reading.kept)
+
+
+_KEPT = 4  # Readers that came out of pickles, the latest of a process
+_opened: dict[tuple[int, str], Reader] = {}  # a process that is forked cannot use those that it finds here
+_opening = Lock()
+
+
+def _after_fork() -> None:
+    global _opening
+    _opening = Lock()  # another thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _restored(name: str, settings: tuple[Any, ...]) -> Reader:
+    """What a pickled Reader becomes: nothing is opened yet."""
+    reader = object.__new__(Reader)
+    reader.__dict__.update(_name=name, _settings=settings, _restored=True)
+    return reader
+
+
+def _of_this_process(name: str, settings: tuple[Any, ...]) -> Reader:
+    """The one Reader behind all copies in this process."""
+    with _opening:
+        key = os.getpid(), name
+        if key not in _opened:
+            reader = Reader(*settings)
+            reader._name = name
+            while len(_opened) >= _KEPT:
+                del _opened[next(iter(_opened))]
+            _opened[key] = reader
+        return _opened[key]
 
 
 def _named(image: Source | Item) -> tuple[str | None, Source]:

@@ -151,7 +151,7 @@ def test_options_that_cannot_be_used(tmp_path: Path) -> None:
         (("import", foreign, out, "--PAD"), "--PAD"),
         (("import", foreign, out, "--resampling", "INTER_CUBIC"), "INTER_CUBIC"),
         (("import", tmp_path / "none.pth", out), "no such file"),
-        (("import", foreign, tmp_path / "no" / "out.safetensors"), "cannot write"),
+        (("import", foreign, tmp_path / "no" / "out.safetensors"), "cannot be written"),
         (("import", foreign, out, "--check", tmp_path / "no"), "no such data set"),
         (("export", bundled_model(), tmp_path / "out.pth"), "--layout ascend or --layout meijieru"),
         (("export", bundled_model(), tmp_path / "out.pth", "--layout", "ascend", "--fp16"), "--fp16 does not go"),

@@ -59,7 +59,7 @@ def bench(
 
     from crnn.bench.run import BATCH_SIZES
     from crnn.bench.run import bench as run
-    from crnn.offline.files import write_whole
+    from crnn.files import write_whole
 
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise OptionError(f"{json_file}: there is no such folder to write it to")

@@ -49,7 +49,7 @@ def compare(
     from crnn.evaluation import compare_page
     from crnn.evaluation.evidence import reopen
     from crnn.evaluation.saved import load_result
-    from crnn.offline.files import write_whole
+    from crnn.files import write_whole
 
     if dataset and out is None:
         raise OptionError("--dataset is for the pictures of a page: name it with -o")
@@ -82,9 +82,12 @@ def _show(console: Console, found: dict[str, Any], shown: dict[str, list[tuple[i
     from crnn.evaluation.compare import verdict
     from crnn.evaluation.compare_page import HEADINGS, rows
     from crnn.evaluation.markup import visible
+    from crnn.evaluation.report import known_in_words
 
     for side in "ab":
-        console.print(f"{side.upper()}: {found[side]['name']}", markup=False, soft_wrap=True)
+        known = found[side].get("knowledge")
+        decoded = f", decoded with {known_in_words(known)}" if known else ""
+        console.print(f"{side.upper()}: {found[side]['name']}{decoded}", markup=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
     short = {"95 % interval": "95 %", "neither": "none"}  # all of it has to fit into 80 columns
     table.add_column(HEADINGS[0], overflow="fold")

@@ -9,7 +9,6 @@ import platform
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -150,6 +149,8 @@ def _weights() -> dict[str, Any]:
 
 def _version(package: str) -> str | None:
     """As it is installed, without importing it (which takes torch seconds); None if it is not."""
+    from importlib import metadata
+
     try:
         return metadata.version(_DISTRIBUTIONS.get(package, package))
     except metadata.PackageNotFoundError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from crnn.cli._knowledge import Beam, Characters, LexiconFile, PriorFile, PriorWeight, read_prior
+from crnn.cli._options import Engine, Model, Precision, Threads
 from crnn.errors import OptionError
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ class Schema(StrEnum):
     modelzoo = "modelzoo"
 
 
+class Protocol(StrEnum):
+    """What of labels and texts is compared."""
+
+    alnum36 = "alnum36"
+    raw = "raw"
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
     app.command("evaluate")(evaluate)
@@ -34,22 +42,10 @@ def evaluate(
         list[Path] | None,
         typer.Argument(metavar="DATASET...", help="LMDB data sets of labelled words.", show_default=False),
     ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="An .onnx, a .safetensors, a run's folder or an .om.", show_default="the bundled weights"),
-    ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            help="onnxruntime, openvino, torch, ascend or cann.", show_default="the fastest installed that runs it"
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="What the engine computes in, such as float32.", show_default="its choice")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of one call.", show_default="all processors")
-    ] = None,
+    model: Model = None,
+    engine: Engine = None,
+    precision: Precision = None,
+    threads: Threads = None,
     bins: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Instead of data sets: words that `crnn prepare` wrote.")
     ] = None,
@@ -64,6 +60,13 @@ def evaluate(
     errors: Annotated[
         int, typer.Option(metavar="N", min=0, help="Show the N wrong words the model was surest of, of each data set.")
     ] = 0,
+    protocol: Annotated[
+        Protocol | None,
+        typer.Option(
+            help="alnum36: 0-9 and a-z only, in lower case. raw: all, as it is.",
+            show_default="alnum36 for a model of these characters, raw for others",
+        ),
+    ] = None,
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Of training sets: only the tenth of the words kept from training.")
     ] = False,
@@ -83,7 +86,7 @@ def evaluate(
         int, typer.Option("--batch-size", "--batch", min=1, help="Words in one call of the network.")
     ] = 64,
 ) -> None:
-    """Read labelled words and count the right ones: case-insensitive, 0-9 and a-z only.
+    """Read labelled words and count the right ones, by what the model can write: see --protocol.
 
     Words that cannot be used (a damaged picture, an empty label) are listed as skipped and do not count. ECE, the
     expected calibration error, is how far confidences are from the share of right words, on average; of few words,
@@ -110,6 +113,8 @@ def evaluate(
         raise OptionError("--seed belongs to --lexicon-size")
     if lexicon_size is not None and beam is not None:
         raise OptionError("--beam does nothing for lists, which are searched whole; leave it out")
+    if bins is not None and protocol is not None:
+        raise OptionError("--protocol is for data sets; prepared words are compared by what the model can write")
     known = Lexicon.from_file(lexicon) if lexicon is not None else None
     frequencies = read_prior(prior, prior_weight)
     if bins is not None and (known or frequencies or lexicon_size or characters or beam):
@@ -142,12 +147,19 @@ def evaluate(
         else:
             lists = (lexicon_size, seed or 0) if lexicon_size is not None else None
             report = run(
-                datasets or [], opened, batch_size, held_out=held_out, decoder=decoder, lists=lists, progress=show
+                datasets or [],
+                opened,
+                batch_size,
+                protocol=protocol.value if protocol else None,
+                held_out=held_out,
+                decoder=decoder,
+                lists=lists,
+                progress=show,
             )
     if json_file is not None:
         write_report(json_file, report, schema, opened.spec.charset.classes)
     tables.show(out, report, opened.device)
-    if scored is None:
+    if scored is None and report["protocol"] == "alnum36":
         _show_dropped(out, report)
     for data in report["datasets"]:
         tables.show_skipped(out, data["skipped"], "--json FILE lists them all")
@@ -176,7 +188,7 @@ def write_report(path: Path, report: dict[str, Any], schema: Schema, classes: in
     import json
 
     from crnn.evaluation.report import modelzoo
-    from crnn.offline.files import write_whole
+    from crnn.files import write_whole
 
     content = modelzoo(report, classes) if schema is Schema.modelzoo else report
     write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")

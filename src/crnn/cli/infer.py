@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from crnn.cli._options import Engine, Model, Precision, Threads
 from crnn.errors import OptionError
 
 
@@ -38,10 +39,7 @@ def infer(
     info: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Instead of BIN_DIR: an info file that names them.")
     ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="An .onnx, a .safetensors, a run's folder or an .om.", show_default="the bundled weights"),
-    ] = None,
+    model: Model = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")] = Path("result"),
     naming: Annotated[
         Naming, typer.Option(help="dumpOutput_device0/test_1_1.* in --out, or ais_bench's test_1_0.* there.")
@@ -53,18 +51,9 @@ def infer(
     device: Annotated[
         int, typer.Option(min=0, help="Number of the device in benchmark's names; it chooses no device.")
     ] = 0,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            help="onnxruntime, openvino, torch, ascend or cann.", show_default="the fastest installed that runs it"
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="What the engine computes in, such as float32.", show_default="its choice")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of one call.", show_default="all processors")
-    ] = None,
+    engine: Engine = None,
+    precision: Precision = None,
+    threads: Threads = None,
 ) -> None:
     """Do what benchmark and ais_bench do, on any engine: one result file a word, and how long it took.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from crnn.cli._knowledge import Beam, Characters, LexiconFile, PriorFile, PriorWeight, read_prior
+from crnn.cli._options import Engine, Model, Precision, Threads
 from crnn.errors import OptionError
 
 if TYPE_CHECKING:
@@ -52,11 +53,10 @@ def read(
     min_confidence: Annotated[
         float, typer.Option(metavar="P", min=0, max=1, help="Leave out words that are less probable than P.")
     ] = 0.0,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="An .onnx, a .safetensors or a run's folder.", show_default="the bundled weights"),
-    ] = None,
-    engine: Annotated[str, typer.Option(help="What runs the network; auto is the fastest one installed.")] = "auto",
+    model: Model = None,
+    engine: Engine = None,
+    precision: Precision = None,
+    threads: Threads = None,
     lexicon: LexiconFile = None,
     prior: PriorFile = None,
     prior_weight: PriorWeight = None,
@@ -107,7 +107,9 @@ def read(
         had = len(results.sources) if results else 0
         reader = Reader(
             model,
-            engine=engine,
+            engine=engine or "auto",
+            precision=precision,
+            threads=threads,
             batch_size=batch_size,
             pixel_limit=pixel_limit,
             lexicon=lexicon,

@@ -36,11 +36,19 @@ def report(
         list[Path] | None,
         typer.Option(metavar="DIR", help="Where a data set is now; may be repeated.", show_default="as it says"),
     ] = None,
+    lexicon: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where the lexicon is now.", show_default="as it says"),
+    ] = None,
+    prior: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the prior is now.", show_default="as it says")
+    ] = None,
 ) -> None:
     """Make one self-contained HTML page of a result: where the errors are, and what the network saw.
 
-    Data sets and model are opened again for the pictures of the worst words and the posteriors drawn over them. If they
-    are gone or have changed, the page says so, and so does this command.
+    Data sets and model are opened again for the pictures of the worst words and the posteriors drawn over them, and the
+    lexicon or prior that words were read with. If something is gone or has changed, the page says so, and so does this
+    command.
     """
     from rich.console import Console
 
@@ -49,14 +57,23 @@ def report(
     from crnn.evaluation.page import render
     from crnn.evaluation.page import worst as surest
     from crnn.evaluation.saved import load_result
-    from crnn.offline.files import write_whole
+    from crnn.files import write_whole
 
     loaded = load_result(result)
     page = page_path(out or result.with_suffix(".html"), result)
     picks = surest(loaded, worst)
     err = Console(stderr=True, highlight=False)
     with looking(err) as tell:
-        found = reopen(loaded, picks, beside=result.parent, model=model, datasets=dataset or (), progress=tell)
+        found = reopen(
+            loaded,
+            picks,
+            beside=result.parent,
+            model=model,
+            datasets=dataset or (),
+            lexicon=lexicon,
+            prior=prior,
+            progress=tell,
+        )
     write_whole(page, render(loaded, picks, found))
     show_notes(err, found.notes)
     typer.echo(f"{page}: {page.stat().st_size / 1000:,.0f} kB")

@@ -8,14 +8,7 @@ from typing import Annotated
 
 import typer
 
-from crnn.cli.evaluate import Schema, json_path, show_extra, show_notes, write_report
-
-
-class Protocol(StrEnum):
-    """What of labels and texts is compared."""
-
-    alnum36 = "alnum36"
-    raw = "raw"
+from crnn.cli.evaluate import Protocol, Schema, json_path, show_extra, show_notes, write_report
 
 
 class Dtype(StrEnum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -137,33 +137,46 @@ def _is_parquet(file: Path) -> bool:
 def _columns(file: Path, schema: Any, options: ReadOptions) -> tuple[str, str]:
     types = _pyarrow(file).types
 
+    def text(kind: Any) -> bool:
+        return bool(types.is_string(kind) or types.is_large_string(kind))
+
+    label = _column(file, schema, "labels", text, LABEL_NAMES, options.label_column)
+    return image_column(file, schema, options.image_column), label
+
+
+def image_column(file: Path | str, schema: Any, asked: str | None = None) -> str:
+    """The column of pictures in a schema (of pyarrow): the one ``asked`` for, or the only one that can be meant.
+
+    Raises OptionError if there is none of that name, DatasetError if the schema does not say which is meant; ``file``
+    is what messages call it.
+    """
+    types = _pyarrow(file).types
+
     def binary(kind: Any) -> bool:
         return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
     def picture(kind: Any) -> bool:
         return binary(kind) or (types.is_struct(kind) and any(f.name == "bytes" and binary(f.type) for f in kind))
 
-    def text(kind: Any) -> bool:
-        return bool(types.is_string(kind) or types.is_large_string(kind))
-
-    found = []
-    for what, fits, names, asked, option in (
-        ("pictures", picture, IMAGE_NAMES, options.image_column, "--image-column"),
-        ("labels", text, LABEL_NAMES, options.label_column, "--label-column"),
-    ):
-        if asked is not None and asked not in schema.names:
-            raise OptionError(f"{option} {asked}: {file} has the columns {', '.join(schema.names)}")
-        fitting = [field.name for field in schema if fits(field.type) and asked in (None, field.name)]
-        usual = [name for name in fitting if name.casefold() in names]
-        chosen = usual if len(usual) == 1 else fitting
-        if len(chosen) != 1:
-            kinds = ", ".join(f"{field.name} ({str(field.type)[:40]})" for field in schema)
-            raise DatasetError(f"{file}: which column holds the {what}? Say it with {option}. It has: {kinds}")
-        found.append(chosen[0])
-    return found[0], found[1]
+    return _column(file, schema, "pictures", picture, IMAGE_NAMES, asked)
 
 
-def _pyarrow(file: Path) -> Any:
+def _column(
+    file: Path | str, schema: Any, what: str, fits: Callable[[Any], bool], names: Collection[str], asked: str | None
+) -> str:
+    option = "--image-column" if what == "pictures" else "--label-column"
+    if asked is not None and asked not in schema.names:
+        raise OptionError(f"{option} {asked}: {file} has the columns {', '.join(schema.names)}")
+    fitting = [field.name for field in schema if fits(field.type) and asked in (None, field.name)]
+    usual = [name for name in fitting if name.casefold() in names]
+    chosen = usual if len(usual) == 1 else fitting
+    if len(chosen) != 1:
+        kinds = ", ".join(f"{field.name} ({str(field.type)[:40]})" for field in schema)
+        raise DatasetError(f"{file}: which column holds the {what}? Say it with {option}. It has: {kinds}")
+    return chosen[0]
+
+
+def _pyarrow(file: Path | str) -> Any:
     try:
         import pyarrow
         import pyarrow.ipc

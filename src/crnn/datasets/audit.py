@@ -14,11 +14,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from crnn.charset import ALNUM36, Charset
+from crnn.charset import Charset
 from crnn.ctc import required_steps
 from crnn.datasets.duplicates import Fingerprints, alike
 from crnn.datasets.words import Unusable, WordSource, checked
-from crnn.evaluation.protocols import alnum36
+from crnn.evaluation.protocols import alnum36, protocol_of
 
 Severity = Literal["error", "warning"]
 
@@ -73,7 +73,7 @@ class Rules:
     @property
     def folds(self) -> bool:
         """Whether labels are looked at under the alnum36 protocol."""
-        return self.charset is not None and set(self.charset.symbols) == set(ALNUM36.symbols)
+        return self.charset is not None and protocol_of(self.charset) == "alnum36"
 
 
 @dataclass

@@ -17,7 +17,7 @@ from crnn.datasets.tables import from_table
 from crnn.datasets.webdataset import from_archives
 from crnn.datasets.words import Entry, ReadOptions, Unusable, WordSource
 from crnn.errors import CrnnError, DatasetError, OptionError
-from crnn.inputs import TAR_SUFFIXES
+from crnn.datasets.tar import TAR_SUFFIXES
 
 Format = Literal["lmdb", "table", "icdar", "scenes", "pairs", "names", "webdataset", "parquet"]
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from crnn.datasets.files import LABEL_SUFFIXES, label_in
 from crnn.datasets.words import Entry, Unusable, WordSource, is_picture, within_limit
 from crnn.errors import CrnnError, DatasetError
-from crnn.inputs import SUFFIXES, tar_members
+from crnn.datasets.tar import tar_members
+from crnn.images import SUFFIXES
 
 
 def from_archives(path: Path, archives: Sequence[Path]) -> WordSource:

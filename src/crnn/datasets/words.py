@@ -16,7 +16,8 @@ from PIL.Image import Image
 
 from crnn.errors import ImageError
 from crnn.images import open_picture
-from crnn.inputs import STREAM_LIMIT, SUFFIXES
+from crnn.datasets.tar import STREAM_LIMIT
+from crnn.images import SUFFIXES
 
 Kind = Literal["missing", "unreadable", "empty", "illegible"]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import sys
 from contextlib import suppress
 from pathlib import Path
+
+from crnn.errors import OptionError
+from crnn.files import replaced
 
 _KEPT = 8
 """Built models in the folder; the ones unused for longest make room. Each takes 10 to 35 MB."""
@@ -45,15 +47,11 @@ def load(name: str) -> bytes | None:
 
 def store(name: str, data: bytes) -> None:
     """Keep ``data`` under ``name``, whole or not at all. A folder that cannot be written to is no error."""
-    with suppress(OSError, RuntimeError):
+    with suppress(OSError, RuntimeError, OptionError):
         place = folder()
         place.mkdir(parents=True, exist_ok=True)
-        temporary = place / f"{name}.{secrets.token_hex(4)}.tmp"
-        try:
+        with replaced(place / name, shared=True) as temporary:
             temporary.write_bytes(data)
-            os.replace(temporary, place / name)
-        finally:
-            temporary.unlink(missing_ok=True)
         built = sorted(place.glob("*.built"), key=lambda path: path.stat().st_mtime)
         for path in built[:-_KEPT]:
             path.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from crnn.engines.compiled import Compiled
 from crnn.engines.toolkit import Toolkit
 from crnn.errors import EngineError, ModelError, OptionError
 from crnn.export import aipp, atc
+from crnn.files import write_whole
 from crnn.spec import SPEC_KEY, ModelSpec
 
 OPSET, IR_VERSION = 11, 6
@@ -108,14 +109,7 @@ def plan(
 def keep(planned: Plan) -> None:
     """Write what ATC is given (the plain ONNX file, AIPP's configuration) where ``planned.line`` says it is."""
     for path, data in planned.files.items():
-        temporary = _beside(path, ".tmp")
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise OptionError(f"{path}: cannot be written ({error.strerror})") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, data)
 
 
 def compile_model(planned: Plan, echo: Callable[[str], None]) -> tuple[Path, list[str]]:

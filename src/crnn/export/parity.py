@@ -6,7 +6,6 @@ one that users read with, and it reads the file as it will lie on the disk.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -24,6 +23,7 @@ from crnn.engines import Engine, open_engine
 from crnn.errors import CrnnError, DatasetError, ModelError, OptionError
 from crnn.export.onnx import build, round_weights
 from crnn.export.onnx import check as check_model
+from crnn.files import replaced
 from crnn.images import normalise, prepare
 from crnn.spec import ModelSpec
 from crnn.training.folding import network_of
@@ -135,17 +135,18 @@ def publish(
     Raises ModelError with the first word or the batch size that differs; OptionError if ``out`` cannot be written.
     """
     if out.is_dir() or not out.parent.is_dir():
-        raise OptionError(f"cannot write {out}: " + ("it is a folder" if out.is_dir() else f"no folder {out.parent}"))
-    temporary = out.with_name(f".{out.stem}.{os.getpid()}.partial.onnx")
-    try:
+        raise OptionError(
+            f"{out}: cannot be written (" + ("it is a folder" if out.is_dir() else f"no folder {out.parent}") + ")"
+        )
+    with replaced(out) as temporary:
         onnx.save(model, temporary)
         check_model(temporary)
         engine = open_engine(temporary, "onnxruntime")
         if engine.spec != spec:
             raise ModelError("not written: the spec in the file is not the weights' spec")
         expected = _run_all(reference, check.images)
-        texts = _texts(expected, spec)
-        _require_same_words(_texts(_run_all(engine, check.images), spec), texts, check)
+        texts = decoded_texts(expected, spec)
+        _require_same_words(decoded_texts(_run_all(engine, check.images), spec), texts, check)
         report = Report(
             path=out,
             size=temporary.stat().st_size,
@@ -155,11 +156,6 @@ def publish(
             differences=_require_same_numbers(engine, reference, check.images),
             rounding=_rounding(_run_all(unrounded, check.images), expected, spec, check) if unrounded else None,
         )
-        os.replace(temporary, out)
-    except OSError as error:
-        raise OptionError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return report
 
 
@@ -177,7 +173,8 @@ def _run_all(network: Engine | CRNN, images: NDArray[np.float32]) -> NDArray[np.
     return np.concatenate([_run(network, images[i : i + _CHUNK]) for i in range(0, len(images), _CHUNK)], axis=1)
 
 
-def _texts(log_probabilities: NDArray[np.float32], spec: ModelSpec) -> list[str]:
+def decoded_texts(log_probabilities: NDArray[np.float32], spec: ModelSpec) -> list[str]:
+    """The words of float32[T, N, classes], decoded greedily."""
     return [word.text for word in ctc.decode(log_probabilities, spec.charset)]
 
 
@@ -206,5 +203,5 @@ def _require_same_numbers(engine: Engine, reference: CRNN, images: NDArray[np.fl
 
 
 def _rounding(before: NDArray[np.float32], after: NDArray[np.float32], spec: ModelSpec, check: CheckSet) -> Rounding:
-    words = zip(check.keys, check.labels, _texts(before, spec), _texts(after, spec), strict=True)
+    words = zip(check.keys, check.labels, decoded_texts(before, spec), decoded_texts(after, spec), strict=True)
     return Rounding(float(np.abs(after - before).max()), tuple(Changed(*word) for word in words if word[2] != word[3]))

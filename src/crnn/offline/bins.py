@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from crnn.datasets.lmdb import LmdbReader
 from crnn.errors import DatasetError
 from crnn.evaluation.words import prepared, usable_labels
+from crnn.files import make_folder, write_whole
 from crnn.images import normalise
-from crnn.offline.files import Progress, claim, files_in, make_folder, read_claim, size_of, write_whole
+from crnn.offline.files import Progress, claim, files_in, read_claim, size_of
 from crnn.offline.labels import write_labels
 from crnn.spec import ModelSpec
 

@@ -1,26 +1,18 @@
-"""What all files of the pipeline have in common: their order, how they are written, and whose folder they lie in."""
+"""What all files of the pipeline have in common: which they are, and whose folder they lie in."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from crnn.errors import DatasetError, OptionError
+from crnn.errors import DatasetError
+from crnn.files import make_folder, natural_key, write_whole
 
 Progress = Callable[[int, int], None]
 """Called with the number of words (or files) that are done, and the number of all."""
-
-
-def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
-    """Sorts names as people count: ``test_2.bin`` before ``test_10.bin``."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
-    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts], path.name
 
 
 def files_in(folder: Path, suffixes: Iterable[str]) -> list[Path]:
@@ -37,31 +29,6 @@ def files_in(folder: Path, suffixes: Iterable[str]) -> list[Path]:
     if not found:
         raise DatasetError(f"{folder}: no {' or '.join(wanted)} file in this folder")
     return found
-
-
-def make_folder(folder: Path) -> None:
-    """Make ``folder`` and those above it, as far as they are missing. Raises OptionError if that cannot be done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError(f"{folder}: cannot be made ({error.strerror})") from None
-
-
-def write_whole(path: Path, data: bytes | str) -> None:
-    """Write a file whole or not at all: under a hidden name in the same folder, then renamed. Text becomes UTF-8.
-
-    The hidden name follows from ``path``, so that what a killed run has left is used up by the next.
-    Raises OptionError if it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        with contextlib.suppress(OSError):  # gone, if all is well
-            temporary.unlink()
 
 
 def size_of(path: Path) -> int:

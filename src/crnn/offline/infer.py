@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from crnn.engines import Engine
 from crnn.errors import DatasetError, OptionError
 from crnn.evaluation.report import model_entries
+from crnn.files import make_folder, write_whole
 from crnn.offline.bins import check_preparation, problem, read_batch
-from crnn.offline.files import Progress, claim, content_sha256, make_folder, size_of, write_whole
+from crnn.offline.files import Progress, claim, content_sha256, size_of
 from crnn.offline.performance import Times, ais_bench_lines, ais_bench_summary, benchmark_text
 
 Naming = Literal["benchmark", "ais_bench"]

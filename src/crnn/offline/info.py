@@ -8,8 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from crnn.errors import DatasetError, ImageError
+from crnn.files import write_whole
 from crnn.images import FORMATS
-from crnn.offline.files import files_in, write_whole
+from crnn.offline.files import files_in
 
 _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
 

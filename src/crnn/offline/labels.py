@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from crnn.errors import DatasetError
-from crnn.offline.files import write_whole
+from crnn.files import write_whole
 
 DEFAULT = Path("label.txt")
 """In the current folder, which is where the original's scripts write it and look for it."""

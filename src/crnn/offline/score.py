@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from crnn import ctc
 from crnn.ctc import Decoded
 from crnn.engines import Engine
 from crnn.errors import DatasetError, OptionError
-from crnn.evaluation.protocols import alnum36
+from crnn.evaluation.protocols import COMPARED, Protocol, protocol_of
 from crnn.evaluation.report import dataset_entry, model_entries, report
 from crnn.offline import infer
 from crnn.offline.bins import check_preparation, prepared_words, problem, read_batch
@@ -20,11 +20,6 @@ from crnn.offline.files import Progress, content_sha256, read_claim
 from crnn.offline.labels import read_labels
 from crnn.offline.results import Dtype, Reading, find_folder, read_results, result_files
 from crnn.spec import DELIVERABLE, ModelSpec
-
-Protocol = Literal["alnum36", "raw"]
-"""What of labels and texts is compared. ``raw`` is all of it, as the original's postpossess_CRNN_pytorch.py."""
-
-_COMPARED: dict[Protocol, Callable[[str], str]] = {"alnum36": alnum36, "raw": str}
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,9 @@ def evaluate_bins(
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> Scored:
-    """Read the prepared words that the label file names, as post_CRNN_pytorch_acl.py does, and compare by alnum36.
+    """Read the prepared words that the label file names, as post_CRNN_pytorch_acl.py does, and compare.
+
+    The protocol is that of the model's charset (:func:`crnn.evaluation.protocols.protocol_of`).
 
     Raises DatasetError: the folder or the labels cannot be read, the words were prepared for another model, or none of
     them is usable.
@@ -125,9 +122,12 @@ def evaluate_bins(
     malformed = {name: why for name, why in problems.items() if why and (folder / name).exists()}
     extra = tuple(path.name for path in files if path.name not in labels)
     sha256 = content_sha256([labels_file, *(folder / name for name in good)])
-    words, skipped, missing = _compare(labels, found, malformed, "alnum36")
+    protocol = protocol_of(engine.spec.charset)
+    words, skipped, missing = _compare(labels, found, malformed, protocol)
     entry = dataset_entry(str(folder), sha256, words, skipped, seconds)
-    return Scored(report([entry], model_entries(engine)), engine.spec, missing, tuple(malformed), extra)
+    return Scored(
+        report([entry], model_entries(engine), protocol=protocol), engine.spec, missing, tuple(malformed), extra
+    )
 
 
 def _in_order(
@@ -166,7 +166,7 @@ def _compare(
     labels: Mapping[str, str], found: Mapping[str, Decoded], malformed: Mapping[str, str], protocol: Protocol
 ) -> _Compared:
     """The report's words and what is left out, in the labels' order."""
-    compared = _COMPARED[protocol]
+    compared = COMPARED[protocol]
     result = _Compared([], [], tuple(name for name in labels if name not in found and name not in malformed))
     for name, stored in labels.items():
         label = compared(stored)

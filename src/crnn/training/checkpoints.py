@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from crnn.errors import CheckpointError, ModelError, OptionError
+from crnn.files import replaced
 from crnn.spec import SPEC_KEY, ModelSpec
 
 WEIGHTS = "weights.safetensors"  # in a run folder: the averaged weights
@@ -24,15 +25,12 @@ def save_weights(path: Path, state_dict: Mapping[str, Tensor], spec: ModelSpec) 
 
     Raises OptionError if it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-    try:
-        save_file(tensors, temporary, metadata={SPEC_KEY: spec.to_json()})
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise OptionError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={SPEC_KEY: spec.to_json()})
+        except SafetensorError as error:
+            raise OptionError(f"{path}: cannot be written ({error})") from error
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelSpec]:
@@ -56,12 +54,10 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelSpec]:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Writes a run's whole state (tensors and plain values) whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with replaced(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
         file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+        os.fsync(file.fileno())  # before it replaces the state there is
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ belongs to, and where this package cannot prepare pictures in that way the impor
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from crnn.charset import Charset, read_charset
 from crnn.errors import CheckpointError, ModelError, OptionError
+from crnn.files import replaced
 from crnn.spec import FRAME_PITCH, RESAMPLINGS, SPEC_KEY, TRUNKS, ModelSpec
 from crnn.training.gates import ORDERS, swap
 from crnn.training.layouts import LAYOUTS, Layout, from_ours, recognise, to_ours
@@ -128,15 +128,8 @@ def save(path: Path, weights: Mapping[str, Tensor], spec: ModelSpec, layout: str
     content: dict[str, Any] = state
     if layout == "ascend":
         content = {"epoch": 0, "state_dict": state, "best_acc": 0.0, SPEC_KEY: spec.to_json()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OptionError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], ModelSpec | None]:

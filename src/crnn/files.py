@@ -1,0 +1,58 @@
+"""Files that appear whole or not at all, and the order people expect of their names."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from crnn.errors import OptionError
+
+
+@contextmanager
+def replaced(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """A hidden name beside ``path`` to write to; what lies there at the end takes the place of ``path`` in one step.
+
+    The hidden name follows from ``path``, so that what a killed process has left is used up by the next one, and ends in
+    ``.tmp``, so that nobody takes it for a finished file. With ``shared`` it is a name of its own each time, for files
+    that several processes may write at once.
+    If anything is raised, the hidden file is removed and ``path`` stays as it was.
+
+    Raises OptionError, as do OSErrors from within: the file cannot be written.
+    """
+    own = f".{secrets.token_hex(4)}" if shared else ""
+    temporary = path.with_name(f".{path.name}{own}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        with suppress(OSError):  # gone, if all is well
+            temporary.unlink()
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Write a file whole or not at all (:func:`replaced`). Text becomes UTF-8.
+
+    Raises OptionError if it cannot be written.
+    """
+    with replaced(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and those above it, as far as they are missing. Raises OptionError if that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{folder}: cannot be made ({error.strerror})") from None
+
+
+def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Sorts names as people count: ``test_2.bin`` before ``test_10.bin``."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
+    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts], path.name
