@@ -11,7 +11,7 @@ PYTHON=${PYTHON:-.venv/bin/python}
 RIVALS=${RIVALS:-.venv-rivals/bin/python}
 DATA=${DATA:-${CRNN_DATA:-../shared/data}}
 FONTS=${FONTS:-/usr/share/fonts/truetype}
-ONLY=${ONLY:-bench precisions pipeline pipeline_onnxruntime decoding rivals training}
+ONLY=${ONLY:-bench precisions pipeline pipeline_onnxruntime decoding lexicon rivals training}
 mkdir -p "$out"
 
 threads=$("$PYTHON" -c 'from crnn.engines.processors import usable_processors as n; print(n())')
@@ -34,6 +34,7 @@ part precisions "$PYTHON" benchmarks/precisions.py --data "$DATA/IIIT5K_lmdb"
 part pipeline "$PYTHON" benchmarks/pipeline.py --data "$DATA/IIIT5K_lmdb"
 part pipeline_onnxruntime "$PYTHON" benchmarks/pipeline.py --data "$DATA/IIIT5K_lmdb" --engine onnxruntime
 part decoding "$PYTHON" benchmarks/decoding.py --data "$DATA/IIIT5K_lmdb"
+part lexicon "$PYTHON" benchmarks/lexicon.py --data "$DATA/IIIT5K_lmdb"
 part rivals "$PYTHON" benchmarks/rivals.py --data "$DATA/IIIT5K_lmdb" --python "$RIVALS"
 part training "$PYTHON" benchmarks/training.py --data "$DATA/IIIT5K_train_lmdb" --fonts "$FONTS"
 if [ "$out" = docs/performance ]; then

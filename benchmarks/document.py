@@ -126,6 +126,23 @@ def decoding(decoding: Figures, **_: Figures) -> str:
     return table("what, on one core|ms|at most", rows)
 
 
+def lexicon(lexicon: Figures, **_: Figures) -> str:
+    """What a lexicon costs, and whether its word is the one that scoring every word finds."""
+    rows = [
+        [
+            f"{one['words']:,}",
+            f"{one['milliseconds']:.2f}",
+            f"{one['limit']:g}",
+            f"{one['recall']:.1%}",
+            *(f"{each['recall']:.1%} ({each['milliseconds']:.1f} ms)" for each in one["candidates"]),
+            f"{one['opening']:.2f}",
+        ]
+        for one in lexicon["rows"]
+    ]
+    ways = "|".join(f"within {each['distance']}" for each in lexicon["rows"][0]["candidates"])
+    return table(f"words in the lexicon|ms a word, on one core|at most|same choice|{ways}|opened in, s", rows)
+
+
 def rivals(rivals: Figures, **_: Figures) -> str:
     """This package beside others."""
     rows = [
@@ -156,7 +173,8 @@ def training(training: Figures, **_: Figures) -> str:
 
 
 TABLES: dict[str, Callable[..., str]] = {
-    made.__name__: made for made in (machine, batches, engines, peaks, precisions, pipeline, decoding, rivals, training)
+    made.__name__: made
+    for made in (machine, batches, engines, peaks, precisions, pipeline, decoding, lexicon, rivals, training)
 }
 
 

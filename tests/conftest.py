@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from tests import bars
+
+from crnn.datasets.lmdb import LmdbWriter
 
 pytest_plugins = ["tests.doubles.fixtures"]
 
@@ -18,3 +22,22 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.fail(f"no real word images in {folder}; set CRNN_DATA to the folder that holds IIIT5K_lmdb")
     return folder
+
+
+@pytest.fixture(scope="session")
+def bar_code() -> Callable[..., bytes]:
+    """bar_code(text, blur=0): see :func:`tests.bars.draw`."""
+    return bars.draw
+
+
+@pytest.fixture
+def write_lmdb(tmp_path: Path) -> Callable[..., Path]:
+    """write_lmdb([(picture, label), ...], name="words_lmdb") -> its path."""
+
+    def write(words: Sequence[tuple[bytes, str]], name: str = "words_lmdb") -> Path:
+        with LmdbWriter(tmp_path / name) as writer:
+            for picture, label in words:
+                writer.add(picture, label)
+        return tmp_path / name
+
+    return write

@@ -14,6 +14,10 @@ class ImageError(CrnnError):
     """A picture cannot be read."""
 
 
+class PixelLimitError(ImageError):
+    """A picture has more pixels than it may have."""
+
+
 class LabelError(CrnnError):
     """A text cannot be written in the charset, or class indices are no text."""
 

@@ -16,7 +16,7 @@ from crnn.errors import OptionError
 def replaced(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """A hidden name beside ``path`` to write to; what lies there at the end takes the place of ``path`` in one step.
 
-    The hidden name follows from ``path``, so that what a killed process has left is used up by the next one, and ends in
+    The hidden name follows from ``path``, so that what a killed process has left is used up by the next one; it ends in
     ``.tmp``, so that nobody takes it for a finished file. With ``shared`` it is a name of its own each time, for files
     that several processes may write at once.
     If anything is raised, the hidden file is removed and ``path`` stays as it was.

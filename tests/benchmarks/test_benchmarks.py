@@ -39,6 +39,21 @@ def test_decoding(tmp_path: Path) -> None:
     assert len(rows) == 4 and all(row["milliseconds"] > 0 and row["what"] in printed for row in rows)
 
 
+def test_lexicon(tmp_path: Path) -> None:
+    file, known = tmp_path / "lexicon.json", tmp_path / "words.txt"
+    known.write_text("\n".join(f"word{k}" for k in range(300)))
+    options = ("--data", SAMPLE, "--count", 64, "--checked", 16, "--words", known, "--sizes", 20, 300)
+    printed = run("lexicon.py", *options, "--seconds", 0.01, "--json", file)
+    assert "20 words: " in printed and "within 3 edits" in printed
+    found = figures(file)
+    small, large = found["rows"]
+    assert (small["words"], large["words"]) == (20, 300)
+    assert small["recall"] == large["recall"] == 1.0  # the search is exact
+    assert small["in_lexicon"] == 0 < large["in_lexicon"] and large["accuracy"] > found["accuracy"] > 0.5
+    recalls = [each["recall"] for each in large["candidates"]]
+    assert recalls == sorted(recalls) and recalls[0] < 1
+
+
 def test_pipeline(tmp_path: Path) -> None:
     file = tmp_path / "pipeline.json"
     options = ("--data", SAMPLE, "--engine", "onnxruntime", "--count", 8, "--turns", 1, "--seconds", 0.05)

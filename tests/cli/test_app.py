@@ -18,7 +18,7 @@ from crnn.errors import OptionError
 def app_with(command: Callable[[], None], name: str = "go") -> typer.Typer:
     """An app like the real one, whose only command is ``command``."""
     app = typer.Typer(cls=cli._Commands)
-    app.callback()(cli._options)
+    app.callback()(cli._common)
     app.command(name)(command)
     return app
 

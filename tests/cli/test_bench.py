@@ -20,28 +20,24 @@ def run(*arguments: str) -> Result:
 
 def test_every_choice_is_measured(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
-    choices = ("--engine", "onnxruntime", "--engine", "torch", "--precision", "float32", "--threads", "1")
+    choices = ("--engine", "onnxruntime", "--engine", "torch", "--threads", "1")
     result = run(*QUICK, *choices, "--batch-size", "3", "--batch-size", "1", "--json", str(file))
     assert result.exit_code == 0, result.output
     report = json.loads(file.read_text())
     measured = [(one["engine"], one["precision"], one["threads"], one["batch_size"]) for one in report["results"]]
-    assert measured == [(name, "float32", 1, size) for name in ("onnxruntime", "torch") for size in (1, 3)]
+    kinds = [("onnxruntime", "float32"), ("onnxruntime", "int8"), ("torch", "float32")]
+    assert measured == [(*kind, 1, size) for kind in kinds for size in (1, 3)]
     for one in report["results"]:
         assert 0 < one["p50"] <= one["p99"] and one["calls"] >= 2
         low, high = one["spread"]
         assert low <= one["words_per_second"] <= high
         assert one["share"] is None or one["share"] > 0
         assert one["memory"] is None or one["memory"] > 30e6
-    assert {one["library"] for one in report["products"]} == {"numpy", "torch"}
+    assert {one["library"] for one in report["products"]} >= {"numpy", "torch"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.json"]
     for heading in ("words/s", "p50", "p99", "of peak", "torch"):
         assert heading in result.stdout
     assert "multiply-adds" in result.stdout
-
-
-def test_what_an_engine_does_not_compute_in_is_named() -> None:
-    result = run(*QUICK, "--engine", "torch", "--threads", "1", "--batch-size", "1")
-    assert result.exit_code == 0, result.output
     assert "left out: the engine torch does not compute in bfloat16" in result.stdout
 
 

@@ -53,7 +53,7 @@ def same_words(mine: dict[str, Any], whole: dict[str, Any], confidence: float) -
         assert word["confidence"] == pytest.approx(other["confidence"], abs=confidence)
 
 
-@pytest.mark.parametrize(("name", "count"), [("SVT_train_lmdb", None), ("IC15_train_lmdb", 300)])
+@pytest.mark.parametrize(("name", "count"), [("SVT_train_lmdb", None), ("IC15_train_lmdb", 100)])
 def test_the_chain_reads_as_evaluate(name: str, count: int | None, subset: Any, tmp_path: Path) -> None:
     dataset, labels = subset(name, count), tmp_path / "label.txt"
     crnn("evaluate", dataset, *ENGINE, "--json", tmp_path / "whole")

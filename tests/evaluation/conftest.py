@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,33 +10,15 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
+from tests.bars import STEP
 
-from crnn.datasets.lmdb import LmdbWriter
 from crnn.spec import DELIVERABLE, SPEC_KEY
-
-_STEP = 7  # gray levels from one class to the next: 36 * 7 = 252
-
-
-@pytest.fixture(scope="session")
-def bar_code() -> Callable[..., bytes]:
-    """bar_code(text, blur=0): a 100 x 32 PNG with one bar a character, its gray the character's class."""
-
-    def draw(text: str, blur: int = 0) -> bytes:
-        picture = np.zeros((32, 100), np.uint8)
-        for i, index in enumerate(DELIVERABLE.charset.encode(text)):
-            picture[:, 8 * i : 8 * i + 4] = index * _STEP + blur  # the gap to the next bar is the blank's 0
-        file = io.BytesIO()
-        Image.fromarray(picture).save(file, "PNG")
-        return file.getvalue()
-
-    return draw
 
 
 @pytest.fixture(scope="session")
 def bar_code_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ONNX file of the contract's shapes. Time step t looks at pixel (16, 4t); the nearest class's gray wins."""
-    grays = 2 * np.arange(37, dtype=np.float32) * _STEP / 255 - 1
+    grays = 2 * np.arange(37, dtype=np.float32) * STEP / 255 - 1
     sharpness = 2000  # log-probability falls with the squared distance: -s (x - g)^2 = 2 s g x - s g^2 + what is common
     constants = {
         "row": np.array([16]),
@@ -81,16 +62,3 @@ def with_temperature(bar_code_model: Path, tmp_path: Path) -> Callable[[float], 
         return path
 
     return make
-
-
-@pytest.fixture
-def write_lmdb(tmp_path: Path) -> Callable[..., Path]:
-    """write_lmdb([(picture, label), ...], name="words_lmdb") -> its path."""
-
-    def write(words: list[tuple[bytes, str]], name: str = "words_lmdb") -> Path:
-        with LmdbWriter(tmp_path / name) as writer:
-            for picture, label in words:
-                writer.add(picture, label)
-        return tmp_path / name
-
-    return write

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +82,8 @@ def test_a_lexicon_in_the_command(words: Path, bar_code_model: Path, tmp_path: P
     texts = {word["label"]: word["text"] for word in report["datasets"][0]["words"]}
     assert texts["range"] == "range" and texts["bridge"] == "bridge" and texts["plate"] == "plate"
     assert set(texts.values()) == {"range", "bridge", "plate"}
-    assert report["knowledge"]["lexicon"] == {"name": str(lexicon), "words": 4, "readable": 3}
+    sha256 = hashlib.sha256(lexicon.read_bytes()).hexdigest()
+    assert report["knowledge"]["lexicon"] == {"name": str(lexicon), "sha256": sha256, "words": 4, "readable": 3}
     code, stdout, _ = run(words, "--model", bar_code_model, "--characters", "plate", "--beam", "4")
     assert code == 0 and "decoded with the characters plate, a beam of 4" in stdout
 

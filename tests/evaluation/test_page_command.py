@@ -46,7 +46,7 @@ def test_a_page_without_torch_and_cv2(result: Path, tmp_path: Path) -> None:
     found = checked(page.read_text("utf-8"))
     assert "model.onnx on words_lmdb" in found.text and "33.33%" in found.text
     assert len(found.all("image")) == 2
-    assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
+    assert not [name for name in os.listdir(tmp_path) if ".tmp" in name]
 
 
 def test_what_has_changed_is_said_on_the_page_and_on_standard_error(

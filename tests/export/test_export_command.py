@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +7,9 @@ import onnx
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner, Result
 
+from crnn.cli import app
 from crnn.ctc import decode
 from crnn.datasets.lmdb import LmdbReader, LmdbWriter
 from crnn.engines import open_engine
@@ -32,20 +32,19 @@ def run_folder(weights: dict[str, Tensor], tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def crnn_export(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "crnn", "export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def crnn_export(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
 
 
 def test_run_folder_to_float32_then_from_that_to_float16(run_folder: Path, words_lmdb: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "crnn.onnx", tmp_path / "half.onnx"
     done = crnn_export(run_folder, first, "--check", words_lmdb)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "70 words of the check set read the same as in torch" in done.stdout
     assert "Rounding" not in done.stdout
 
     done = crnn_export(first, second, "--fp16", "--check", words_lmdb)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "Rounding to float16 changed" in done.stdout
     assert second.stat().st_size <= 17.5e6 < first.stat().st_size <= 34e6
     full, spec = weights_from_onnx(first)
@@ -56,7 +55,7 @@ def test_run_folder_to_float32_then_from_that_to_float16(run_folder: Path, words
 
 def test_weights_file(run_folder: Path, words_lmdb: Path, tmp_path: Path) -> None:
     done = crnn_export(run_folder / "weights.safetensors", tmp_path / "crnn.onnx", "--check", words_lmdb)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert onnx.load(tmp_path / "crnn.onnx").opset_import[0].version == 11
 
 
@@ -76,7 +75,7 @@ def test_calibrated(
                 writer.add(reader.image_bytes(k), (alnum36(texts[k]) or "x") if i % 20 else "wrong")
     out, second = tmp_path / "crnn.onnx", tmp_path / "second.onnx"
     done = crnn_export(run_folder, out, "--check", words_lmdb, "--calibrate", path)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "fitted to 100 held-out words" in done.stdout
     state, spec = weights_from_onnx(out)
     assert spec.temperature < 0.5  # such weights are sure of nothing, and half the words are right
@@ -89,14 +88,14 @@ def test_calibrated(
     assert held_out["overall"]["ece"] < found.before
 
     done = crnn_export(out, second, "--check", words_lmdb)  # from then on it belongs to the weights
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert weights_from_onnx(second)[1] == spec
     assert all(state[key].equal(value) for key, value in weights_from_onnx(second)[0].items())
 
 
 def test_too_few_words_to_calibrate_with(run_folder: Path, words_lmdb: Path, tmp_path: Path) -> None:
     done = crnn_export(run_folder, tmp_path / "crnn.onnx", "--check", words_lmdb, "--calibrate", words_lmdb)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert done.stderr.startswith("crnn: calibrating needs at least 100 held-out words")
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -116,7 +115,7 @@ def test_mistakes_are_one_line(
 ) -> None:
     path = tmp_path if source == "." else run_folder / source
     done = crnn_export(path, tmp_path / out, "--check", words_lmdb)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert done.stderr.startswith("crnn: ")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

@@ -92,19 +92,20 @@ def test_sources_are_mixed_by_their_shares(labelled: Path, tmp_path: Path) -> No
         SampleStream([], ModelSpec(), 0)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_processes_share_one_stream_of_batches(labelled: Path, workers: int) -> None:
+def test_processes_share_one_stream_of_batches(labelled: Path) -> None:
     stream = SampleStream([(RealWords(labelled, ModelSpec()), 1.0)], ModelSpec(), 0)
 
-    def some(rank: int, start: int) -> list[Batch]:
+    def some(rank: int, start: int, workers: int = 0) -> list[Batch]:
         supply = batches(stream, start, 4, workers=workers, rank=rank, processes=2)
         return [next(supply) for _ in range(3)]
 
-    ids = [batch.ids.tolist() for pair in zip(some(0, 80), some(1, 80), strict=True) for batch in pair]
+    first = some(0, 80)
+    ids = [batch.ids.tolist() for pair in zip(first, some(1, 80), strict=True) for batch in pair]
     assert [i for part in ids for i in part] == list(range(80, 104))
-    late, early = some(0, 88)[0], some(0, 80)[1]
-    assert late.ids.equal(early.ids) and late.images.equal(early.images) and late.targets.equal(early.targets)
-    assert int(early.lengths.sum()) == len(early.targets)
+    assert int(first[1].lengths.sum()) == len(first[1].targets)
+    others = [some(0, 88)[0], *some(0, 80, workers=2)]  # begun later, and drawn by processes of their own
+    for mine, other in zip([first[1], *first], others, strict=True):
+        assert mine.ids.equal(other.ids) and mine.images.equal(other.images) and mine.targets.equal(other.targets)
 
 
 def test_augmented_words_keep_their_ink() -> None:

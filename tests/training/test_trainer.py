@@ -40,32 +40,33 @@ def log(run: Path) -> list[dict[str, Any]]:
 
 
 def test_a_killed_run_goes_on_bit_for_bit(words: Path, tmp_path: Path) -> None:
-    """SIGKILL at a random step between two saved states; losses and samples of all 64 steps as if nothing had been."""
+    """SIGKILL at a random step between two saved states; losses and samples of all 32 steps as if nothing had been."""
     command = [sys.executable, "-m", "crnn", "train"]
-    options = ["--train", str(words), "--synthetic", "0", "--batch", "4", "--workers", "2", "--warm-up", "10"]
-    options += ["--steps", "64", "--save-every", "4", "--validate-every", "1000"]
+    options = ["--train", str(words), "--synthetic", "0", "--batch", "2", "--workers", "2", "--warm-up", "10"]
+    options += ["--steps", "32", "--save-every", "4", "--validate-every", "1000"]
+    options += ["--precision", "no"]  # what auto means is measured anew by each process, and a busy machine misleads it
 
     def run(name: str) -> list[str]:
         return [*command, str(tmp_path / name), *options]
 
     subprocess.run(run("whole"), check=True, stdout=subprocess.DEVNULL)
-    after = random.SystemRandom().randrange(3, 25)
+    after = random.SystemRandom().randrange(3, 13)
     with subprocess.Popen(run("killed"), stdout=subprocess.DEVNULL, start_new_session=True) as process:
         state, lines, deadline = tmp_path / "killed" / "state.pt", tmp_path / "killed" / LOG, time.monotonic() + 240
         seen = 0
         while time.monotonic() < deadline and process.poll() is None:
             if state.exists():
                 seen = seen or len(log(tmp_path / "killed"))
-                if len(lines.read_text(encoding="utf-8").splitlines()) >= min(seen + after, 60):
+                if len(lines.read_text(encoding="utf-8").splitlines()) >= min(seen + after, 28):
                     break
             time.sleep(0.01)
         assert process.poll() is None, "the run ended before it could be killed"
-        os.killpg(process.pid, signal.SIGKILL)  # its workers too, as a machine that loses power would
+        os.killpg(process.pid, signal.SIGKILL)  # nothing is saved; its workers notice, and end within seconds
     done, saved = len(log(tmp_path / "killed")), load_state(tmp_path / "killed")["step"]
-    assert 0 < saved <= done < 64
+    assert 0 < saved <= done < 32
     subprocess.run(run("killed"), check=True, stdout=subprocess.DEVNULL)
     whole, killed = log(tmp_path / "whole"), log(tmp_path / "killed")
-    assert [entry["step"] for entry in whole] == list(range(1, 65))
+    assert [entry["step"] for entry in whole] == list(range(1, 33))
     assert killed == whole  # floats compare as bits here: JSON keeps every digit of a float
     ours, theirs = load_state(tmp_path / "whole"), load_state(tmp_path / "killed")
     for part in ("network", "average"):

@@ -65,7 +65,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def _options(
+def _common(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,

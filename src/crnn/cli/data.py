@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -124,10 +124,7 @@ def stats(
     with _Bars(err) as bars:
         for source in sources:
             found.append(measure(source, partial(bars.advance, source)))
-    if json is None or str(json) != "-":
-        for values in found:
-            typer.echo("\n".join(stats_lines(values)))
-    _write_json(json, found)
+    _tell([line for values in found for line in stats_lines(values)], json, found)
 
 
 def check(
@@ -171,9 +168,7 @@ def check(
     sources, err = _opened(paths, format, images, image_column, label_column, label_pattern)
     with _Bars(err) as bars:
         report = audit(sources, rules, bars.advance)
-    if json is None or str(json) != "-":
-        typer.echo("\n".join(audit_lines(sources, rules, report, examples)))
-    _write_json(json, as_json(sources, rules, report))
+    _tell(audit_lines(sources, rules, report, examples), json, as_json(sources, rules, report))
     if fix is not None:
         unclean = report.unclean(sources[0].path)
         with _Bars(err) as bars:
@@ -257,11 +252,14 @@ def _check_json(file: Path | None) -> None:
         raise OptionError(f"{file}: there is no such folder to write it to")
 
 
-def _write_json(file: Path | None, content: Any) -> None:
+def _tell(lines: Iterable[str], file: Path | None, content: Any) -> None:
+    """Print what was found, and write all of it to ``file`` as JSON; ``-`` prints the JSON instead."""
     import json
 
-    from crnn.offline.files import write_whole
+    from crnn.files import write_whole
 
+    if file is None or str(file) != "-":
+        typer.echo("\n".join(lines))
     if file is not None:
         text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
         if str(file) == "-":

@@ -31,7 +31,16 @@ def export(
             help="A run's folder, a .safetensors, an .onnx of ours, or a checkpoint that `crnn import` understands.",
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .onnx to write, or with --layout the .pth.")],
+    out: Annotated[
+        Path | None,
+        typer.Argument(metavar="OUT", help="The .onnx to write, or with --layout the .pth.", show_default=False),
+    ] = None,
+    triton: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Instead of OUT: a model repository for Triton Inference Server.")
+    ] = None,
+    triton_batch_first: Annotated[
+        bool, typer.Option("--triton-batch-first", help="With --triton: output N x 26 x 37, which Triton can batch.")
+    ] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Store the weights as float16: half the size.")] = False,
     check: Annotated[
         Path | None,
@@ -55,16 +64,23 @@ def export(
 
     An OUT.pth has the layout ascend or meijieru, as `pth2onnx.py` and crnn.pytorch load it. --gates npu is for scripts
     that exchange the LSTM gates when they load, such as Ascend's newest `pth2onnx.py`.
+
+    --triton DIR writes DIR/crnn/config.pbtxt and DIR/crnn/1/model.onnx. The network's output has its batch axis second,
+    so Triton runs each request by itself, unless --triton-batch-first turns the output round.
     """
+    if (out is None) == (triton is None):
+        raise OptionError("name the file to write, or a model repository with --triton DIR")
+    if triton_batch_first and triton is None:
+        raise OptionError("--triton-batch-first goes with --triton DIR")
     described = {"layout": layout, "charset": charset, "resampling": resampling, "width": width}
-    if out.suffix == ".pth":
+    if out is not None and out.suffix == ".pth":
         given = [name for name in ("charset", "resampling", "width") if described[name] is not None]
         given += [name for name, value in (("fp16", fp16), ("check", check), ("calibrate", calibrate)) if value]
         if given:
             raise OptionError(f"--{given[0]} does not go with a .pth, whose format has no room for it")
         _export_checkpoint(weights, out, layout, gates)
         return
-    if out.suffix != ".onnx":
+    if out is not None and out.suffix != ".onnx":
         raise OptionError(f"OUT must end in .onnx, or in .pth with --layout, and {out} does not")
     if _is_ours(weights) and (gates != "pytorch" or any(value is not None for value in described.values())):
         raise OptionError(
@@ -79,7 +95,13 @@ def export(
     words = parity.load_check_set(check or parity.sample_words(), spec)
     if calibrate:
         spec = _calibrated(weights, spec, calibrate)
-    _show(parity.export(state_dict, spec, out, words, fp16=fp16))
+    if out is not None:
+        _show(parity.export(state_dict, spec, out, words, fp16=fp16))
+    elif triton is not None:
+        from crnn.export.triton import export as export_repository
+
+        report = export_repository(state_dict, spec, triton, words, fp16=fp16, batch_first=triton_batch_first)
+        _show(report)
 
 
 def _export_checkpoint(weights: Path, out: Path, layout: str | None, gates: str) -> None:

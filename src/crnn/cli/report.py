@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from crnn.evaluation.evidence import Progress
+    from crnn.evaluation.sources import Progress
 
 
 def register(app: typer.Typer) -> None:

@@ -173,7 +173,8 @@ def _column(
     if len(chosen) != 1:
         kinds = ", ".join(f"{field.name} ({str(field.type)[:40]})" for field in schema)
         raise DatasetError(f"{file}: which column holds the {what}? Say it with {option}. It has: {kinds}")
-    return chosen[0]
+    column: str = chosen[0]
+    return column
 
 
 def _pyarrow(file: Path | str) -> Any:

@@ -14,10 +14,10 @@ from crnn.datasets.files import Contents, contents, from_names, from_pairs, pair
 from crnn.datasets.lmdb import LmdbReader
 from crnn.datasets.scenes import from_scenes, is_ground_truth, scene_files
 from crnn.datasets.tables import from_table
+from crnn.datasets.tar import TAR_SUFFIXES
 from crnn.datasets.webdataset import from_archives
 from crnn.datasets.words import Entry, ReadOptions, Unusable, WordSource
 from crnn.errors import CrnnError, DatasetError, OptionError
-from crnn.datasets.tar import TAR_SUFFIXES
 
 Format = Literal["lmdb", "table", "icdar", "scenes", "pairs", "names", "webdataset", "parquet"]
 

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from crnn.datasets.files import LABEL_SUFFIXES, label_in
+from crnn.datasets.tar import tar_members
 from crnn.datasets.words import Entry, Unusable, WordSource, is_picture, within_limit
 from crnn.errors import CrnnError, DatasetError
-from crnn.datasets.tar import tar_members
 from crnn.images import SUFFIXES
 
 

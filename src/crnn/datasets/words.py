@@ -14,10 +14,9 @@ from typing import Literal, NamedTuple
 
 from PIL.Image import Image
 
-from crnn.errors import ImageError
-from crnn.images import open_picture
 from crnn.datasets.tar import STREAM_LIMIT
-from crnn.images import SUFFIXES
+from crnn.errors import ImageError
+from crnn.images import SUFFIXES, open_picture
 
 Kind = Literal["missing", "unreadable", "empty", "illegible"]
 

@@ -63,7 +63,7 @@ class Decoder:
             raise OptionError(f"the beam must be at least 1 wide, not {beam}")
         self.spec = spec
         self.known: dict[str, Any] = {}
-        """What is known, as a report says it; empty if nothing is."""
+        """What is known, as a report says it; empty if nothing is. Files have their path as name, and a SHA-256."""
         self.notes: tuple[str, ...] = ()
         """What a user should know about the lexicon, one line each."""
         self._beam, self._characters = beam, characters
@@ -72,7 +72,8 @@ class Decoder:
         self._words = Words.of(self._weights, spec.charset) if prior is not None and lexicon is None else None
         self._entries: dict[str, str] | None = None  # of the lexicon
         if prior is not None:
-            self.known["prior"] = {"name": prior.name, "words": len(prior.frequencies), "weight": prior.weight}
+            facts = {"name": prior.name, "sha256": prior.sha256, "words": len(prior.frequencies)}
+            self.known["prior"] = {**facts, "weight": prior.weight}
         if characters is not None:
             self.known["characters"] = characters
         if beam is not None:
@@ -95,8 +96,8 @@ class Decoder:
         self._entries, self.notes = lexicon.readable(self.spec, self._characters)
         counts = {text: self._weights.get(text, self._other) for text in self._entries}
         self._words = Words.of(counts, self.spec.charset)
-        facts = {"name": lexicon.name, "words": len(lexicon), "readable": len(self._entries)}
-        self.known = {**self.known, "lexicon": facts}
+        facts = {"name": lexicon.name, "sha256": lexicon.sha256, "words": len(lexicon)}
+        self.known = {**self.known, "lexicon": {**facts, "readable": len(self._entries)}}
 
     def decode(self, logp: Scores) -> list[Reading]:
         """The N words of ``logp``, float[T, N, C] log-probabilities; a word does not depend on the others.

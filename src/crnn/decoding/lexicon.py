@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -43,6 +44,7 @@ class Lexicon:
         words: any number of them, in any case and spelling. White space around a word does not belong to it; empty
             words and repetitions are dropped.
         name: what to call it in messages.
+        sha256: that of the file they come from, whose path is the name; None if they come from no file.
 
     A word is matched by what the model can write of it (:func:`written`), and given as it stands in the list: with the
     bundled weights, ``O'Neill`` is what is read where the picture says ``oneill``.
@@ -50,7 +52,7 @@ class Lexicon:
     Raises OptionError if there is no word, or something is no word.
     """
 
-    def __init__(self, words: Iterable[str], name: str = "lexicon") -> None:
+    def __init__(self, words: Iterable[str], name: str = "lexicon", sha256: str | None = None) -> None:
         if isinstance(words, str | bytes):
             raise OptionError(f"{name}: give a list of words, or Lexicon.from_file(path)")
         kept: dict[str, None] = {}
@@ -63,17 +65,19 @@ class Lexicon:
             raise OptionError(f"{name}: no words")
         self.words = tuple(kept)
         self.name = name
+        self.sha256 = sha256
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Lexicon:
         """A lexicon from a UTF-8 file of one word a line; empty lines do not count."""
         words = []
-        for number, line in _lines(path):
+        sha256, lines = _lines(path)
+        for number, line in lines:
             if "\t" in line.strip():
                 what = "a lexicon is one word a line, and frequencies go into a prior"
                 raise OptionError(f"{path}: line {number} holds a tab; {what}")
             words.append(line)
-        return cls(words, str(path))
+        return cls(words, str(path), sha256)
 
     def __len__(self) -> int:
         return len(self.words)
@@ -127,6 +131,8 @@ class Prior:
     frequencies: Mapping[str, float]
     weight: float = PRIOR_WEIGHT
     name: str = "prior"
+    sha256: str | None = None
+    """Of the file that the frequencies come from, whose path is the name."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:
@@ -141,7 +147,8 @@ class Prior:
     def from_file(cls, path: str | os.PathLike[str], weight: float = PRIOR_WEIGHT) -> Prior:
         """A prior from a UTF-8 file of lines ``WORD<tab>FREQUENCY``; those of a word that comes twice are added up."""
         frequencies: Counter[str] = Counter()
-        for number, line in _lines(path):
+        sha256, lines = _lines(path)
+        for number, line in lines:
             word, tab, value = line.partition("\t")
             try:
                 frequency = float(value)
@@ -150,7 +157,7 @@ class Prior:
             if not tab or not word.strip() or not 0 < frequency < math.inf:
                 raise OptionError(f"{path}: line {number} is not WORD<tab>FREQUENCY, with a frequency above 0")
             frequencies[word.strip()] += frequency  # type: ignore[assignment]
-        return cls(frequencies, weight, str(path))
+        return cls(frequencies, weight, str(path), sha256)
 
     def weights(self, charset: Charset) -> tuple[dict[str, float], float]:
         """What texts of this charset count, and what any other text does; the most frequent counts 1."""
@@ -193,14 +200,15 @@ def written(word: str, charset: Charset) -> str | None:
     return "".join(text)
 
 
-def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that are not empty, with their numbers."""
+def _lines(path: str | os.PathLike[str]) -> tuple[str, list[tuple[int, str]]]:
+    """A text file's SHA-256, and those of its lines that are not empty, with their numbers."""
     try:
-        content = Path(path).read_bytes().decode("utf-8-sig")
+        data = Path(path).read_bytes()
+        content = data.decode("utf-8-sig")
     except OSError as error:
         raise OptionError(f"{os.fspath(path)}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise OptionError(f"{os.fspath(path)}: is not UTF-8 (byte {error.start}); convert it with iconv") from None
-    for number, line in enumerate(content.split("\n"), 1):
-        if line.strip():
-            yield number, line.removesuffix("\r")
+    lines = enumerate(content.split("\n"), 1)
+    kept = [(number, line.removesuffix("\r")) for number, line in lines if line.strip()]
+    return hashlib.sha256(data).hexdigest(), kept

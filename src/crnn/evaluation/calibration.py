@@ -19,7 +19,7 @@ from crnn import ctc
 from crnn.datasets.lmdb import LmdbReader
 from crnn.datasets.split import HELD_OUT
 from crnn.errors import DatasetError
-from crnn.evaluation.protocols import alnum36
+from crnn.evaluation.protocols import COMPARED, protocol_of
 from crnn.evaluation.words import prepared, usable_labels
 from crnn.images import normalise
 
@@ -119,15 +119,16 @@ def calibrate(engine: Engine, datasets: Sequence[str | Path]) -> Fit:
     second: list[bool] = []
     outputs = []
     charset = engine.spec.charset
+    protocol = protocol_of(charset)
     for reader in [LmdbReader(path) for path in datasets]:
-        labels, _ = usable_labels(reader, held_out=True)
+        labels, _ = usable_labels(reader, held_out=True, protocol=protocol)
         for indices, pixels, _ in prepared(reader, list(labels), engine.spec, _BATCH):
             if not indices:
                 continue
             outputs.append(engine.run(normalise(pixels, engine.spec)))
             read = ctc.greedy(outputs[-1]).texts(charset)
             texts += read
-            right += [alnum36(text) == labels[i] for i, text in zip(indices, read, strict=True)]
+            right += [COMPARED[protocol](text) == labels[i] for i, text in zip(indices, read, strict=True)]
             # By its place: both views of a word that is in IC15's two data sets fall into the same half.
             second += [i // HELD_OUT % 2 == 1 for i in indices]
     if len(texts) < FEWEST:

@@ -89,7 +89,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str] =
     """Compare two reports word by word, as a dictionary ready for JSON::
 
         {schema, protocol, subset, test, interval, notes: [text],
-         a: {name, model, engine, temperature}, b: {the same},
+         a: {name, model, engine, temperature, and knowledge if there was any}, b: {the same},
          datasets: [{path, both, only_a, only_b, neither, words, accuracy: [a, b], difference, interval: [lo, hi], p,
                      differing: [{key, label, a: {text, confidence}, b: {text, confidence}}]}],
          overall: {both, ..., p}}
@@ -128,8 +128,9 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str] =
             if right_a != right_b
         ]
         entries.append({"path": data_a["path"], **tables[-1].as_json(), "differing": differing})
+    facts = ("model", "engine", "temperature", "knowledge")
     sources = {
-        side: {"name": name, **{key: report[key] for key in ("model", "engine", "temperature")}}
+        side: {"name": name, **{key: report[key] for key in facts if key in report}}
         for side, name, report in (("a", names[0], a), ("b", names[1], b))
     }
     return {

@@ -11,8 +11,8 @@ from crnn.datasets.lmdb import LmdbReader
 from crnn.decoding.decoder import Decoder, Reading
 from crnn.engines import Engine
 from crnn.errors import OptionError
-from crnn.evaluation.lists import Lists
-from crnn.evaluation.protocols import alnum36
+from crnn.evaluation.lists import Lists, decode
+from crnn.evaluation.protocols import COMPARED, Protocol, protocol_of
 from crnn.evaluation.report import dataset_entry, model_entries, report
 from crnn.evaluation.words import prepared, usable_labels
 from crnn.images import normalise
@@ -26,6 +26,7 @@ def evaluate(
     engine: Engine,
     batch_size: int = 64,
     *,
+    protocol: Protocol | None = None,
     held_out: bool = False,
     decoder: Decoder | None = None,
     lists: tuple[int, int] | None = None,
@@ -46,6 +47,9 @@ def evaluate(
     ``used + len(skipped) == total``. ``label`` and ``text`` are what was compared, after the protocol; ``confidence``
     is the exact CTC probability of the decoded text at the spec's ``temperature``, and ``ece`` the expected calibration
     error of these confidences, ``calibration`` its bins (:func:`crnn.evaluation.calibration.calibration`).
+    ``protocol`` is one of :data:`crnn.evaluation.protocols.COMPARED`; None is that of the model's charset
+    (:func:`crnn.evaluation.protocols.protocol_of`).
+
     ``decoder`` decodes with what is known of the texts, or ``lists`` gives each word a list of its own
     (:class:`crnn.evaluation.lists.Lists`), whose size and seed they are; it is drawn from the labels of all the data
     sets, held out or not. The report then has the key ``knowledge``, which says so, and each word ``kept`` where texts
@@ -63,27 +67,32 @@ def evaluate(
     readers = [LmdbReader(path) for path in datasets]
     for reader in readers:  # a mistyped path shows now and not after the first data set
         len(reader)
+    protocol = protocol or protocol_of(engine.spec.charset)
     decoder = decoder or Decoder(engine.spec)
     knowledge = decoder.known
     drawn: Lists | None = None
     if lists is not None:
-        drawn = Lists((label for reader in readers for label in usable_labels(reader)[0].values()), *lists)
+        drawn = Lists.of(readers, *lists, protocol)
         knowledge = {**drawn.known, **knowledge}
-    entries = [_evaluate_one(reader, engine, batch_size, held_out, decoder, drawn, progress) for reader in readers]
+    entries = [
+        _evaluate_one(reader, engine, batch_size, protocol, held_out, decoder, drawn, progress) for reader in readers
+    ]
     subset = "held-out" if held_out else "all"
-    return report(entries, model_entries(engine), subset=subset, knowledge=knowledge)
+    return report(entries, model_entries(engine), protocol=protocol, subset=subset, knowledge=knowledge)
 
 
 def _evaluate_one(
     reader: LmdbReader,
     engine: Engine,
     batch_size: int,
+    protocol: Protocol,
     held_out: bool,
     decoder: Decoder,
     lists: Lists | None,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    labels, skipped = usable_labels(reader, held_out)
+    labels, skipped = usable_labels(reader, held_out, protocol)
+    compared = COMPARED[protocol]
     total = len(labels) + len(skipped)
     words: list[dict[str, Any]] = []
     start = time.perf_counter()
@@ -91,14 +100,11 @@ def _evaluate_one(
         skipped.update(errors)
         if indices:
             logp = engine.run(normalise(pixels, engine.spec))
-            if lists is None:
-                decoded = decoder.decode(logp)
-            else:
-                decoded = [
-                    decoder.with_lexicon(lists.list_of(labels[i], i)).decode(logp[:, n : n + 1])[0]
-                    for n, i in enumerate(indices)
-                ]
-            words += [_entry(reader.key(i), labels[i], word) for i, word in zip(indices, decoded, strict=True)]
+            decoded = decode(decoder, lists, logp, [(labels[i], i) for i in indices])
+            words += [
+                _entry(reader.key(i), labels[i], compared(word.text), word)
+                for i, word in zip(indices, decoded, strict=True)
+            ]
         if progress:
             progress(str(reader.path), len(words) + len(skipped), total)
     seconds = time.perf_counter() - start
@@ -106,6 +112,6 @@ def _evaluate_one(
     return dataset_entry(str(reader.path), reader.sha256(), words, left_out, seconds)
 
 
-def _entry(key: str, label: str, word: Reading) -> dict[str, Any]:
-    entry = {"key": key, "label": label, "text": alnum36(word.text), "confidence": word.confidence}
+def _entry(key: str, label: str, text: str, word: Reading) -> dict[str, Any]:
+    entry = {"key": key, "label": label, "text": text, "confidence": word.confidence}
     return entry if word.kept is None else {**entry, "kept": word.kept}

@@ -6,10 +6,10 @@ import base64
 import io
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +17,18 @@ from PIL import Image, features
 
 from crnn import ctc
 from crnn.datasets.lmdb import LmdbReader
-from crnn.engines import Engine, open_engine
-from crnn.errors import CrnnError, OptionError
+from crnn.decoding.decoder import Decoder, Reading
+from crnn.engines import Engine
+from crnn.errors import CrnnError
+from crnn.evaluation.lists import Lists, decode
 from crnn.evaluation.protocols import alnum36
-from crnn.evaluation.report import model_entries
 from crnn.evaluation.saved import word_number
+from crnn.evaluation.sources import Progress, decoding_of, open_as_before, open_datasets
 from crnn.images import normalise, prepare
 from crnn.spec import ModelSpec
 
 Pick = tuple[int, dict[str, Any]]
 """A word of a report, behind the number of its data set there."""
-Progress = Callable[[str], None]
-"""Called with what is looked at next."""
 
 _PICTURE = (480, 192)  # larger pictures are made smaller: a few kilobytes each
 _BATCH = 64
@@ -51,10 +51,19 @@ class Seen:
     picture: Picture | None = None
     posterior: NDArray[np.floating[Any]] | None = None
     """[steps, classes], the probability of each class in each frame, at the spec's temperature."""
-    decoded: ctc.Decoded | None = None
+    decoded: Reading | None = None
+    """What is read in it now, with what the report says was known of the texts."""
     label_probability: float | None = None
-    """The CTC probability of the label; None if it can't be written in the charset."""
+    """The CTC probability of the label, by the network alone; None if it can't be written in the charset."""
     problem: str | None = None
+
+
+class _Input(NamedTuple):
+    """A word on its way through the network: its pixels, its label as stored, its place in the data set."""
+
+    pixels: NDArray[np.uint8]
+    label: str
+    place: int
 
 
 @dataclass(frozen=True)
@@ -75,136 +84,59 @@ def reopen(
     beside: Path,
     model: Path | None = None,
     datasets: Sequence[Path] = (),
+    lexicon: Path | None = None,
+    prior: Path | None = None,
     network: bool = True,
     progress: Progress | None = None,
 ) -> Reopened:
     """The pictures of words of a report and, with ``network``, what the model makes of them.
 
-    Data sets and model are looked for where the report says, from the working folder or from ``beside``, the report's.
-    ``datasets`` and ``model`` say where they are now: a data set is recognised by its content, or by being the only
-    one. What is gone, or has another SHA-256 than the report says, is told in the notes. A picture is only taken for a
-    word's if its label is still the word's.
+    Data sets, model, and the files of a lexicon or a prior are looked for where the report says, from the working
+    folder or from ``beside``, the report's; the arguments of these names say where they are now. A data set is
+    recognised by its content, or by being the only one. What is gone, or has another SHA-256 than the report says, is
+    told in the notes. A picture is only taken for a word's if its label is still the word's.
 
-    Raises OptionError, DatasetError or ModelError for what ``datasets`` and ``model`` name; nothing else.
+    Without the very lexicon or prior that words were read with, or the data sets that lists were drawn from, words are
+    not read again.
+
+    Raises OptionError, DatasetError or ModelError for what these arguments name; nothing else.
     """
     notes: list[str] = []
     tell = progress or (lambda _: None)
-    readers = _readers(report, datasets, beside, notes, tell)
-    engine = _engine(report, model, beside, notes, tell) if network and picks else None
+    readers = open_datasets(report, datasets, beside, notes, tell)
+    engine = open_as_before(report, model, beside, notes, tell) if network and picks else None
+    decoding: tuple[Decoder, Lists | None] | None = None
+    try:
+        decoding = decoding_of(report, engine.spec, readers, beside, lexicon, prior) if engine is not None else None
+    except CrnnError as error:
+        if lexicon is not None or prior is not None:
+            raise
+        notes.append(f"words are not read again, so there are no posteriors: {error}")
     seen: list[Seen] = []
-    inputs: dict[int, NDArray[np.uint8]] = {}
-    stored: dict[int, str] = {}
+    inputs: dict[int, _Input] = {}
     tell("words")
     for k, (which, word) in enumerate(picks):
         try:
-            picture, stored[k], pixels = _load(readers[which], word, engine)
+            reader, i = _find(readers[which], word)
+            picture = _small(reader.image(i, "RGB"))
+            if engine is not None and decoding is not None:
+                pixels = prepare(reader.image(i, engine.spec.picture_mode), engine.spec)
+                inputs[k] = _Input(pixels, reader.label(i), i)
             seen.append(Seen(picture))
-            if pixels is not None:
-                inputs[k] = pixels
         except CrnnError as error:
             seen.append(Seen(problem=str(error)))
-    if engine is not None:
-        try:
-            _read(engine, picks, inputs, stored, seen)
-        except CrnnError as error:
-            notes.append(f"the model cannot read the words again: {error}")
-            engine = None
-    return Reopened(tuple(seen), engine.spec if engine else None, tuple(notes))
-
-
-def _readers(
-    report: Mapping[str, Any], given: Sequence[Path], beside: Path, notes: list[str], tell: Progress
-) -> list[LmdbReader | None]:
-    """The data sets of a report, in its order; None where there is none."""
-    entries = report["datasets"]
-    offered: dict[str, LmdbReader] = {}
-    for path in given:
-        tell(path.name)
-        reader = LmdbReader(path)
-        sha256 = reader.sha256()
-        if len(entries) == len(given) == 1:
-            _compare_content(reader, sha256, entries[0], notes)
-            return [reader]
-        if sha256 not in [data["sha256"] for data in entries]:
-            count = f"{len(entries)} data set{'s' if len(entries) > 1 else ''}"
-            raise OptionError(f"{path}: is none of the result's {count} (its sha256 is another)")
-        offered[sha256] = reader
-    return [
-        offered[data["sha256"]] if data["sha256"] in offered else _reader(data, beside, notes, tell) for data in entries
-    ]
-
-
-def _reader(data: Mapping[str, Any], beside: Path, notes: list[str], tell: Progress) -> LmdbReader | None:
-    """A data set where the report says it is."""
-    where = "(--dataset says where it is)"
-    place = _place(data["path"], beside)
-    if place is None:
-        notes.append(f"{data['path']}: the data set is gone, so its words have no pictures {where}")
-        return None
-    tell(place.name)
-    reader = LmdbReader(place)
+    if engine is None or decoding is None:
+        return Reopened(tuple(seen), None, tuple(notes))
     try:
-        _compare_content(reader, reader.sha256(), data, notes)
+        _read(engine, *decoding, picks, inputs, seen)
     except CrnnError as error:
-        notes.append(f"no pictures of this data set's words: {error} {where}")
-        return None
-    return reader
+        notes.append(f"the model cannot read the words again: {error}")
+        return Reopened(tuple(seen), None, tuple(notes))
+    return Reopened(tuple(seen), engine.spec, tuple(notes))
 
 
-def _compare_content(reader: LmdbReader, sha256: str, data: Mapping[str, Any], notes: list[str]) -> None:
-    if sha256 != data["sha256"]:
-        what = f"another content than when {Path(data['path']).name} was read"
-        shas = f"sha256 {sha256[:12]}…, not {data['sha256'][:12]}…"
-        notes.append(f"{reader.path}: {what} ({shas}): words are found by key and label")
-
-
-def _engine(
-    report: Mapping[str, Any], model: Path | None, beside: Path, notes: list[str], tell: Progress
-) -> Engine | None:
-    source, used = report["model"], report["engine"]
-    where = "(--model says where it is)"
-    if model is None:
-        if source is None:
-            notes.append("the result does not say what model read the words, so no posteriors (--model names it)")
-            return None
-        place = _place(source["path"], beside)
-        if place is None:
-            notes.append(f"{source['path']}: the model is gone, so there are no posteriors {where}")
-            return None
-    else:
-        place = model
-    tell(place.name)
-    try:
-        engine = _as_before(place, used, notes)
-    except (CrnnError, ImportError) as error:
-        if model is not None:
-            raise
-        notes.append(f"{place}: the model does not open, so there are no posteriors: {error} {where}")
-        return None
-    sha256 = model_entries(engine)["model"]["sha256"]
-    if source is not None and sha256 != source["sha256"]:
-        what = f"not the model that read the words (sha256 {sha256[:12]}…, not {source['sha256'][:12]}…)"
-        notes.append(f"{place}: {what}: posteriors are those of the model as it is now")
-    return engine
-
-
-def _as_before(place: Path, used: Mapping[str, str] | None, notes: list[str]) -> Engine:
-    """``place`` in the engine and precision it ran in, or else in another, with a note."""
-    if used is None:
-        return open_engine(place)
-    try:
-        return open_engine(place, used["name"], None, used["precision"])
-    except (CrnnError, ImportError) as error:
-        engine = open_engine(place)
-        now = f"posteriors are drawn with {engine.name} in {engine.precision}"
-        notes.append(f"the words were read with {used['name']} in {used['precision']}; {now} ({error})")
-        return engine
-
-
-def _load(
-    reader: LmdbReader | None, word: Mapping[str, Any], engine: Engine | None
-) -> tuple[Picture, str, NDArray[np.uint8] | None]:
-    """(a word's picture, its label as stored, its pixels for the network). Raises CrnnError if there are none."""
+def _find(reader: LmdbReader | None, word: Mapping[str, Any]) -> tuple[LmdbReader, int]:
+    """The data set of a word, and its index there. Raises CrnnError if it is not there any more."""
     if reader is None:
         raise CrnnError("its data set cannot be opened")
     number = word_number(word["key"])
@@ -215,8 +147,7 @@ def _load(
     stored = reader.label(i)
     if word["label"] not in (stored, stored.lower(), alnum36(stored)):
         raise CrnnError(f"the data set's label of {reader.key(i)} is {stored!r} now")
-    pixels = None if engine is None else prepare(reader.image(i, engine.spec.picture_mode), engine.spec)
-    return _small(reader.image(i, "RGB")), stored, pixels
+    return reader, i
 
 
 def _small(image: Image.Image) -> Picture:
@@ -230,9 +161,10 @@ def _small(image: Image.Image) -> Picture:
 
 def _read(
     engine: Engine,
+    decoder: Decoder,
+    lists: Lists | None,
     picks: Sequence[Pick],
-    inputs: Mapping[int, NDArray[np.uint8]],
-    stored: Mapping[int, str],
+    inputs: Mapping[int, _Input],
     seen: list[Seen],
 ) -> None:
     """Add to ``seen`` what the network makes of the ``inputs``, by the place of their words there."""
@@ -240,20 +172,16 @@ def _read(
     places = list(inputs)
     for start in range(0, len(places), _BATCH):
         batch = places[start : start + _BATCH]
-        logp = engine.run(normalise(np.stack([inputs[k] for k in batch]), spec))
-        decoded = ctc.decode(logp, spec.charset, spec.temperature)
+        words = [inputs[k] for k in batch]
+        logp = engine.run(normalise(np.stack([word.pixels for word in words]), spec))
+        decoded = decode(decoder, lists, logp, [(picks[k][1]["label"], inputs[k].place) for k in batch])
         tempered = ctc.tempered(logp, spec.temperature)
         for n, k in enumerate(batch):
             probability = None
-            for label in (stored[k], picks[k][1]["label"]):  # what is stored has its capitals and punctuation
+            for label in (words[n].label, picks[k][1]["label"]):  # what is stored has its capitals and punctuation
                 if probability is None and spec.charset.can_encode(label):
                     one = ctc.log_probability(tempered[:, n : n + 1], [label], spec.charset)
                     probability = min(1.0, math.exp(one[0]))
             seen[k] = replace(
                 seen[k], posterior=np.exp(tempered[:, n]), decoded=decoded[n], label_probability=probability
             )
-
-
-def _place(path: str, beside: Path) -> Path | None:
-    """Where ``path`` is: as it stands, or from the folder ``beside``; None if it is gone."""
-    return next((place for place in (Path(path), beside / path) if place.exists()), None)

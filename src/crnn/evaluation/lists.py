@@ -6,12 +6,17 @@ Papers report accuracy with lists of 50 and 1,000 words a picture (Wang, Babenko
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from crnn.ctc import Scores
+from crnn.datasets.lmdb import LmdbReader
+from crnn.decoding.decoder import Decoder, Reading
 from crnn.decoding.lexicon import Lexicon
 from crnn.errors import OptionError
+from crnn.evaluation.protocols import Protocol
+from crnn.evaluation.words import usable_labels
 
 
 class Lists:
@@ -32,6 +37,12 @@ class Lists:
         self.size, self.seed = size, seed
         self._place = {label: place for place, label in enumerate(self._pool)}
 
+    @classmethod
+    def of(cls, readers: Iterable[LmdbReader], size: int, seed: int = 0, protocol: Protocol = "alnum36") -> Lists:
+        """Lists drawn from the labels, under the protocol, of all words of data sets, held out or not."""
+        labels = (usable_labels(reader, protocol=protocol)[0] for reader in readers)
+        return cls((label for each in labels for label in each.values()), size, seed)
+
     @property
     def known(self) -> dict[str, object]:
         """What a report says of the lists."""
@@ -41,8 +52,25 @@ class Lists:
         }
 
     def list_of(self, label: str, index: int) -> Lexicon:
-        """The list of the word at ``index`` of its data set, in alphabetical order; depends on nothing else."""
+        """The list of the word at ``index`` of its data set, in alphabetical order; depends on nothing else.
+
+        Raises OptionError for a label that is none of those the lists are drawn from.
+        """
+        own = self._place.get(label)
+        if own is None:
+            raise OptionError(f"{label!r} is none of the labels that lists are drawn from")
         drawn = np.random.default_rng([self.seed, index]).choice(len(self._pool) - 1, self.size - 1, replace=False)
-        own = self._place[label]
         others = drawn + (drawn >= own)  # all places but its own
         return Lexicon([self._pool[place] for place in np.sort(np.append(others, own)).tolist()], "list")
+
+
+def decode(decoder: Decoder, lists: Lists | None, logp: Scores, words: Sequence[tuple[str, int]]) -> list[Reading]:
+    """The N words of ``logp``, float[T, N, C], each with the list of its label and index in ``words``, if there are
+    ``lists``.
+    """
+    if lists is None:
+        return decoder.decode(logp)
+    return [
+        decoder.with_lexicon(lists.list_of(label, index)).decode(logp[:, n : n + 1])[0]
+        for n, (label, index) in enumerate(words)
+    ]

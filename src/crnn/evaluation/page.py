@@ -13,6 +13,7 @@ from crnn.evaluation.calibration import Bin
 from crnn.evaluation.evidence import Pick, Reopened
 from crnn.evaluation.markup import Child, described, folded, page, section, table, tag, visible, word
 from crnn.evaluation.posterior import card, legend
+from crnn.evaluation.report import known_in_words
 
 _ROWS = 40  # of a table that could have one for each character there is
 _PAIRS = 20
@@ -79,6 +80,7 @@ def facts(report: Mapping[str, Any]) -> Element:
             ("temperature", f"{report['temperature']:.4g}"),
             ("protocol", report["protocol"]),
             ("words", report["subset"]),
+            *([("decoded with", known_in_words(report["knowledge"]))] if report.get("knowledge") else []),
             *[("data set", f"{data['path']} (sha256 {data['sha256']})") for data in report["datasets"]],
         ]
     )
@@ -90,9 +92,11 @@ def _summary(report: Mapping[str, Any]) -> list[Child]:
     if several:
         rows.append(["all", *_figures(report["overall"])])
     headings = ("data set", "accuracy", "95 % interval", "1-NED", "CER", "ECE", "words", "skipped", "words/s")
+    known = report.get("knowledge")
     return [
         table("Accuracy and its relatives", headings, rows, last=several),
         tag("p", "The interval is Wilson's. Skipped words count neither as right nor as wrong."),
+        tag("p", f"Words were decoded with {known_in_words(known)}.") if known else None,
         folded("Model, engine and data", facts(report)),
         tag("p", "All that follows is over the words of all data sets together.") if several else None,
     ]
@@ -187,13 +191,19 @@ def _confidence(report: Mapping[str, Any], words: Words) -> list[Child]:
         ]
         for least in breakdown.above(words)
     ]
+    meaning = "Confidence is the CTC probability of the text that was read, at the model's temperature."
+    if report.get("knowledge"):
+        meaning = (
+            "Confidence is the probability of the text that was read, at the model's temperature, given what was known "
+            "of the texts. Where texts were excluded, kept is the share of the network's own probability on the others."
+        )
     calibrated = (
         f"The expected calibration error (ECE) is {overall['ece']:.3f}: how far the confidence is from the share of "
         "right words, on average. The dots of a calibrated reader lie on the diagonal; below it, it is too sure of "
         "itself."
     )
     return [
-        tag("p", "Confidence is the CTC probability of the text that was read, at the model's temperature."),
+        tag("p", meaning),
         tag(
             "div",
             tag("div", tag("h3", "Reliability"), charts.reliability(bins)),

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
-from crnn.ctc import Decoded, frame_span
+from crnn.ctc import frame_span
+from crnn.decoding.decoder import Reading
 from crnn.evaluation.evidence import Seen
 from crnn.evaluation.markup import Child, described, number, tag, visible, word
+from crnn.evaluation.protocols import alnum36
 from crnn.spec import ModelSpec
 
 _WIDTH = 320
@@ -32,6 +34,8 @@ def card(entry: Mapping[str, Any], dataset: str, seen: Seen, spec: ModelSpec | N
         ("read as", word(entry["text"])),
         ("confidence", f"{entry['confidence']:.3f}"),
     ]
+    if "kept" in entry:
+        facts.append(("kept", f"{entry['kept']:.2g}"))
     if seen.label_probability is not None:
         facts.append(("probability of the label", f"{seen.label_probability:.2g}"))
     if seen.decoded is not None and seen.decoded.characters:
@@ -42,7 +46,7 @@ def card(entry: Mapping[str, Any], dataset: str, seen: Seen, spec: ModelSpec | N
     facts.append(("key", f"{entry['key']} of {dataset}"))
     again = seen.decoded
     changed = None
-    if again is not None and entry["text"] not in (again.text, again.text.lower()):
+    if again is not None and entry["text"] not in (again.text, again.text.lower(), alnum36(again.text)):
         changed = tag("p", "Read again, it is ", word(again.text), f" ({again.confidence:.3f}).", class_="changed")
     return tag(
         "article",
@@ -91,7 +95,7 @@ def legend() -> Element:
 
 
 def _areas(
-    posterior: NDArray[np.floating[Any]], decoded: Decoded, label: str, spec: ModelSpec, top: float
+    posterior: NDArray[np.floating[Any]], decoded: Reading, label: str, spec: ModelSpec, top: float
 ) -> tuple[list[Child], str]:
     """(the areas, the blank's line and the letters; the peaks in words)."""
     base = top + _LANE
@@ -118,7 +122,7 @@ def _areas(
     return [*marks, *letters], ", ".join(text for _, text in sorted(told)) or "nothing but the blank"
 
 
-def _kinds(decoded: Decoded, label: str, spec: ModelSpec) -> Callable[[str], list[str]]:
+def _kinds(decoded: Reading, label: str, spec: ModelSpec) -> Callable[[str], list[str]]:
     """kinds(symbol): what a symbol is in each frame, as :func:`legend` names it; capitals count as small letters."""
     wanted = [character.lower() for character in label]
     right: set[int] = set()

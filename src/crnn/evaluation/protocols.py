@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Literal
 
-ALNUM36 = "alnum36"
-"""The protocol's name as reports write it."""
+from crnn.charset import Charset
+
+Protocol = Literal["alnum36", "raw"]
+"""What of a text counts: 0-9 and a-z only, in lower case; or all of it, as it is. Reports write these names."""
+
+ALNUM36: Protocol = "alnum36"
 
 _KEPT = frozenset("0123456789abcdefghijklmnopqrstuvwxyz")
 
@@ -15,6 +20,19 @@ _KEPT = frozenset("0123456789abcdefghijklmnopqrstuvwxyz")
 def alnum36(text: str) -> str:
     """Lower-cased, and everything outside ``[0-9a-z]`` removed: the field's case-insensitive 36-character protocol."""
     return "".join(character for character in text.lower() if character in _KEPT)
+
+
+COMPARED: dict[Protocol, Callable[[str], str]] = {"alnum36": alnum36, "raw": str}
+"""What of a text is compared under each protocol."""
+
+
+def protocol_of(charset: Charset) -> Protocol:
+    """The protocol that a network of this charset is trained and evaluated under.
+
+    It is alnum36 where the charset is just those 36 characters; else raw: whoever names characters means them, capitals
+    and punctuation too, so no label is changed before it is compared.
+    """
+    return "alnum36" if set(charset.symbols) == _KEPT else "raw"
 
 
 def dropped(labels: Iterable[str]) -> Counter[str]:

@@ -14,7 +14,7 @@ from crnn.datasets.lmdb import LmdbReader
 from crnn.datasets.split import is_held_out
 from crnn.engines import Engine, open_engine
 from crnn.errors import DatasetError, ModelError
-from crnn.evaluation.protocols import alnum36
+from crnn.evaluation.protocols import COMPARED, protocol_of
 from crnn.evaluation.words import prepared, usable_labels
 from crnn.images import normalise
 from crnn.quantization import Ranges
@@ -90,7 +90,8 @@ def _tops(
     quantiles: list[list[float]] = []
     done = 0
     for reader, count in zip(readers, _shares([len(reader) for reader in readers], words), strict=True):
-        usable = [i for i in usable_labels(reader)[0] if not is_held_out(i)]
+        labels = usable_labels(reader, protocol=protocol_of(engine.spec.charset))[0]
+        usable = [i for i in labels if not is_held_out(i)]
         chosen = [usable[k * len(usable) // count] for k in range(count)] if usable else []
         for _, pixels, _ in prepared(reader, chosen, engine.spec, _BATCH):
             if len(pixels):
@@ -122,13 +123,14 @@ def _texts(
 ) -> list[tuple[str, str]]:
     """(label, text) of the held-out words."""
     texts: list[tuple[str, str]] = []
-    labelled = [(reader, usable_labels(reader, held_out=True)[0]) for reader in readers]
+    protocol = protocol_of(engine.spec.charset)
+    labelled = [(reader, usable_labels(reader, held_out=True, protocol=protocol)[0]) for reader in readers]
     total = sum(len(labels) for _, labels in labelled)
     for reader, labels in labelled:
         for indices, pixels, _ in prepared(reader, list(labels), engine.spec, _BATCH):
             if indices:
                 read = ctc.greedy(engine.run(normalise(pixels, engine.spec))).texts(engine.spec.charset)
-                texts += [(labels[i], alnum36(text)) for i, text in zip(indices, read, strict=True)]
+                texts += [(labels[i], COMPARED[protocol](text)) for i, text in zip(indices, read, strict=True)]
             if progress:
                 progress(what, len(texts), total)
     if not texts:

@@ -96,6 +96,24 @@ def modelzoo(full: Mapping[str, Any], classes: int) -> dict[str, Any]:
     }
 
 
+def known_in_words(knowledge: Mapping[str, Any]) -> str:
+    """A report's ``knowledge`` in a line."""
+    parts = []
+    if lists := knowledge.get("lists"):
+        parts.append(f"a list of {lists['size']:,} words for each word, our own lists (seed {lists['seed']})")
+    if lexicon := knowledge.get("lexicon"):
+        parts.append(
+            f"the lexicon {lexicon['name']} ({lexicon['readable']:,} of {lexicon['words']:,} words can be read)"
+        )
+    if prior := knowledge.get("prior"):
+        parts.append(f"the prior {prior['name']} ({prior['words']:,} words, weight {prior['weight']:g})")
+    if characters := knowledge.get("characters"):
+        parts.append(f"the characters {characters}")
+    if beam := knowledge.get("beam"):
+        parts.append(f"a beam of {beam}")
+    return ", ".join(parts)
+
+
 def most_confident_errors(words: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """The ``count`` wrongly read words of a report that the network was surest of, surest first."""
     wrong = [word for word in words if word["text"] != word["label"]]

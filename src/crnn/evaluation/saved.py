@@ -10,9 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from crnn.errors import DatasetError
+from crnn.evaluation.protocols import COMPARED
 from crnn.evaluation.report import SCHEMA, dataset_entry, report
 
 _TEXTS = ("key", "label", "text")
+_KNOWN: dict[str, tuple[str, ...]] = {
+    "lists": ("size", "seed", "drawn_from"),
+    "lexicon": ("words", "readable"),
+    "prior": ("words", "weight"),
+}
+"""Numbers that `knowledge` has of each of these."""
 _NUMBER = re.compile(r"(?<![0-9])0*([0-9]{1,18})[^0-9]*$")
 
 
@@ -73,14 +80,15 @@ def _checked(found: Mapping[str, Any]) -> dict[str, Any]:
         "temperature": temperature,
     }
     protocol, subset = _text(found, "protocol"), _text(found, "subset")
-    return report(entries, source, protocol=protocol, subset=subset, knowledge=dict(found.get("knowledge") or {}))
+    if protocol not in COMPARED:
+        raise ValueError(f"protocol is {protocol!r:.60}")
+    knowledge = _knowledge(found.get("knowledge") or {})
+    return report(entries, source, protocol=protocol, subset=subset, knowledge=knowledge)
 
 
 def _word(word: Mapping[str, Any]) -> dict[str, Any]:
-    confidence = word["confidence"]
-    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
-        raise ValueError(f"the confidence of {word['key']!r} is {confidence!r}")
-    return {**{key: _text(word, key) for key in _TEXTS}, "confidence": float(confidence)}
+    shares = ("confidence", "kept") if "kept" in word else ("confidence",)
+    return {**{key: _text(word, key) for key in _TEXTS}, **{key: _share(word, key) for key in shares}}
 
 
 def _text(mapping: Mapping[str, Any], key: str) -> str:
@@ -89,3 +97,30 @@ def _text(mapping: Mapping[str, Any], key: str) -> str:
         raise TypeError(f"{key} is {value!r:.60}, not a text")
     value.encode()  # half of a surrogate pair is a ValueError
     return value
+
+
+def _share(word: Mapping[str, Any], key: str) -> float:
+    value = word[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{key} of {word['key']!r} is {value!r}")
+    return float(value)
+
+
+def _knowledge(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What words were decoded with, known to have what others look at."""
+    for name, numbers in _KNOWN.items():
+        if (facts := found.get(name)) is None:
+            continue
+        for key in numbers:
+            kind = int | float if key == "weight" else int
+            if isinstance(facts[key], bool) or not isinstance(facts[key], kind) or not 0 <= facts[key] < math.inf:
+                raise ValueError(f"{key} of the {name} is {facts[key]!r}")
+        if name != "lists":
+            _text(facts, "name")
+            if facts.get("sha256") is not None:
+                _text(facts, "sha256")
+    if "characters" in found:
+        _text(found, "characters")
+    if not isinstance(found.get("beam", 1), int):
+        raise TypeError(f"the beam is {found['beam']!r}")
+    return dict(found)

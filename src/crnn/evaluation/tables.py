@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crnn.evaluation.protocols import dropped
-from crnn.evaluation.report import most_confident_errors
+from crnn.evaluation.report import known_in_words, most_confident_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,24 +46,6 @@ def show(console: Console, report: dict[str, Any], device: str | None = None) ->
         temperature = "" if report["temperature"] == 1 else f", temperature {report['temperature']:.3g}"
         line = f"{engine['name']} {engine['version']}{where}, {engine['precision']}{temperature}{_speed(report)}"
         console.print(line, style="dim", markup=False, soft_wrap=True)
-
-
-def known_in_words(knowledge: Mapping[str, Any]) -> str:
-    """What a report's words were decoded with, in a line."""
-    parts = []
-    if lists := knowledge.get("lists"):
-        parts.append(f"a list of {lists['size']:,} words for each word, our own lists (seed {lists['seed']})")
-    if lexicon := knowledge.get("lexicon"):
-        parts.append(
-            f"the lexicon {lexicon['name']} ({lexicon['readable']:,} of {lexicon['words']:,} words can be read)"
-        )
-    if prior := knowledge.get("prior"):
-        parts.append(f"the prior {prior['name']} ({prior['words']:,} words, weight {prior['weight']:g})")
-    if characters := knowledge.get("characters"):
-        parts.append(f"the characters {characters}")
-    if beam := knowledge.get("beam"):
-        parts.append(f"a beam of {beam}")
-    return ", ".join(parts)
 
 
 def show_dropped(console: Console, name: str, protocol: str, labels: Iterable[str]) -> None:

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from crnn.datasets.lmdb import LmdbReader
 from crnn.datasets.split import is_held_out
 from crnn.errors import CrnnError
-from crnn.evaluation.protocols import ALNUM36, alnum36
+from crnn.evaluation.protocols import COMPARED, Protocol
 from crnn.images import prepare
 from crnn.spec import ModelSpec
 
 
-def usable_labels(reader: LmdbReader, held_out: bool = False) -> tuple[dict[int, str], dict[int, str]]:
+def usable_labels(
+    reader: LmdbReader, held_out: bool = False, protocol: Protocol = "alnum36"
+) -> tuple[dict[int, str], dict[int, str]]:
     """(labels after the protocol, reasons why other words have none), both by index.
 
     ``held_out`` looks only at the words that training leaves alone (:mod:`crnn.datasets.split`).
@@ -34,10 +36,10 @@ def usable_labels(reader: LmdbReader, held_out: bool = False) -> tuple[dict[int,
         except CrnnError as error:
             skipped[i] = str(error)
             continue
-        if label := alnum36(stored):
+        if label := COMPARED[protocol](stored):
             labels[i] = label
         else:
-            skipped[i] = f"nothing is left of the label {stored!r} under {ALNUM36}"
+            skipped[i] = f"nothing is left of the label {stored!r} under {protocol}"
     return labels, skipped
 
 

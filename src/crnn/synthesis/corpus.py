@@ -8,14 +8,16 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from crnn.charset import ALNUM36, Charset
 from crnn.ctc import required_steps
 from crnn.errors import DatasetError
-from crnn.evaluation.protocols import alnum36
+from crnn.evaluation.protocols import alnum36, protocol_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
 LONGEST_LABEL = 20
 LONG = 5  # characters; half of the texts beyond it are drawn again: real signs say shorter words than word lists do
+TRIED, LEAST = 400, 0.02  # texts that are tried with another charset, and the share of them that has to fit
 
 
 class Text(NamedTuple):
@@ -32,27 +34,37 @@ class Corpus:
         words: word -> frequency (any unit). A word is drawn with probability proportional to the square root of its
             frequency: enough of the rare ones to learn every letter pair, without forgetting that "the" is common.
         steps: time steps of the network; a text whose label cannot be written in so many is drawn again.
+        charset: what the network writes. If it is not just ``0-9a-z``, a text with other characters is drawn again.
+
+    Raises DatasetError if the list is empty, or hardly any text can be written in the charset.
     """
 
-    def __init__(self, words: dict[str, float], steps: int = 26) -> None:
+    def __init__(self, words: dict[str, float], steps: int = 26, charset: Charset = ALNUM36) -> None:
         if not words:
             raise DatasetError("the word list is empty: give --words a text file with one word a line")
         self._words = sorted(words)
         self._sums = list(accumulate(words[word] ** 0.5 for word in self._words))
         self._steps = steps
+        self._charset = charset
+        self._folds = protocol_of(charset) == "alnum36"
+        dice = Random(0)
+        if not self._folds and sum(bool(self.label(self._draw(dice))) for _ in range(TRIED)) < LEAST * TRIED:
+            raise DatasetError(
+                "synthetic words can hardly ever be written in the model's characters: give --words a list in them, or "
+                "train without synthetic words"
+            )
 
     @classmethod
-    def english(cls, steps: int = 26) -> Corpus:
+    def english(cls, steps: int = 26, charset: Charset = ALNUM36) -> Corpus:
         """The English words of the ``wordfreq`` package (about 300,000; data CC-BY-SA-4.0) by their frequency."""
         from wordfreq import get_frequency_dict
 
         frequencies = get_frequency_dict("en", wordlist="large")
-        return cls(
-            {w: f for w, f in frequencies.items() if w.isascii() and alnum36(w) and len(w) <= LONGEST_LABEL}, steps
-        )
+        words = {w: f for w, f in frequencies.items() if w.isascii() and alnum36(w) and len(w) <= LONGEST_LABEL}
+        return cls(words, steps, charset)
 
     @classmethod
-    def from_file(cls, path: Path, steps: int = 26) -> Corpus:
+    def from_file(cls, path: Path, steps: int = 26, charset: Charset = ALNUM36) -> Corpus:
         """One word a line, optionally a tab and its frequency (1 where there is none). Raises DatasetError."""
         words: dict[str, float] = {}
         try:
@@ -62,26 +74,32 @@ class Corpus:
         for number, line in enumerate(lines, 1):
             word, _, frequency = line.partition("\t")
             try:
-                if alnum36(word):
+                if word.strip() if protocol_of(charset) == "raw" else alnum36(word):
                     words[word.strip()] = float(frequency or 1)
             except ValueError:
                 raise DatasetError(
                     f"{path}:{number}: {frequency!r} is no number; write WORD or WORD<tab>FREQUENCY"
                 ) from None
-        return cls(words, steps)
+        return cls(words, steps, charset)
 
     def __len__(self) -> int:
         return len(self._words)
 
     def sample(self, dice: Random) -> Text:
-        """One text; its 36-character label is never empty and always fits the network's time steps."""
+        """One text; its label is never empty and always fits the network's time steps."""
         while True:
             text = self._draw(dice)
-            label = alnum36(text.drawn)
+            label = self.label(text)
             if not label or len(label) > LONGEST_LABEL or required_steps(label) > self._steps or len(text.drawn) > 26:
                 continue
             if len(label) <= LONG or dice.random() < 0.5:
                 return text
+
+    def label(self, text: Text) -> str:
+        """What the network has to write for a text; empty where it cannot, or where its letter case does not show."""
+        if self._folds:
+            return alnum36(text.drawn)
+        return text.drawn if self._charset.can_encode(text.drawn) and not text.small_capitals else ""
 
     def word(self, dice: Random) -> str:
         """One dictionary word, as the list spells it."""

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crnn.errors import DatasetError
-from crnn.evaluation.protocols import alnum36
 from crnn.synthesis.appearance import Mask, Photograph, dotted, paint, visibility, warped
 from crnn.synthesis.corpus import Corpus, Text
 from crnn.synthesis.degradation import degrade
@@ -50,7 +49,7 @@ class WordGenerator:
                 if line is not None and 0.25 < line.width / line.height < 14 and line.height < TALLEST:
                     image = self._draw(line, dice)
                     if image is not None:
-                        return SyntheticWord(image, alnum36(text.drawn), text.drawn)
+                        return SyntheticWord(image, self.corpus.label(text), text.drawn)
 
     def _draw(self, line: Line, dice: Random) -> NDArray[np.uint8] | None:
         mask, clutter = self._ink(line, dice)

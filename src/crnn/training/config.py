@@ -6,9 +6,13 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from crnn.charset import ALNUM36, Charset
 from crnn.errors import OptionError
+from crnn.files import write_whole
+from crnn.spec import FRAME_PITCH, ModelSpec
 
 CONFIG = "config.json"
+_NOT_NEGATIVE = ("synthetic", "warm_up", "decay", "minutes", "steps", "freeze", "stop_after", "workers", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -17,14 +21,21 @@ class TrainConfig:
 
     Attributes:
         train: real training sets (LMDB) as ``(path, share)``; every tenth word of each is held out for validation.
+        validate: LMDBs to validate on instead, all their words.
         synthetic: share of synthetic words; needs ``fonts``. Shares are relative to each other.
         fonts, words, backgrounds: what synthetic words are made of (see ``crnn synth``).
+        charset: the characters the network writes, in the order of its classes.
+        width: of the network's input, in pixels.
         seed: of the weights' first values and of the sample stream.
-        batch: words a step and process.
+        batch: words of a batch; each process takes ``accumulate`` batches a step.
+        accumulate: batches whose gradients make up one update. BatchNorm sees each batch by itself.
         rate: AdamW's learning rate after warm-up.
         warm_up: steps of linear warm-up, counted from the run's first step.
         decay: 0 for a constant rate; else the rate falls linearly to nothing over so many steps, and the run ends.
+        minutes: 0, or the rate falls linearly to nothing over so many minutes of training, and the run ends.
         steps: end after so many steps in all (0: no end).
+        freeze: leave the convolutions as they are for the run's first so many steps.
+        stop_after: end after so many validations in a row that were no better than the best one (0: go on).
         weight_decay, clip: AdamW's weight decay; the largest norm of the gradient.
         average: decay of the exponential moving average of the weights, which is what a run releases.
         precision: ``bf16``, ``fp16``, ``no`` (float32), or ``auto``: bf16 where the device computes faster in it.
@@ -32,19 +43,27 @@ class TrainConfig:
         validate_every: steps from one validation to the next.
         save_every: seconds from one saved state to the next.
         licence: of the weights, kept in their spec.
+        lineage: what the weights were before this run, kept in their spec.
     """
 
     train: tuple[tuple[str, float], ...] = ()
+    validate: tuple[str, ...] = ()
     synthetic: float = 0.7
     fonts: tuple[str, ...] = ()
     words: str = ""
     backgrounds: str = ""
+    charset: str = ALNUM36.symbols
+    width: int = 100
     seed: int = 0
     batch: int = 64
+    accumulate: int = 1
     rate: float = 8e-4
     warm_up: int = 400
     decay: int = 0
+    minutes: float = 0.0
     steps: int = 0
+    freeze: int = 0
+    stop_after: int = 0
     weight_decay: float = 0.01
     clip: float = 5.0
     average: float = 0.999
@@ -53,27 +72,44 @@ class TrainConfig:
     validate_every: int = 500
     save_every: float = 180.0
     licence: str = ""
+    lineage: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.train and not self.fonts:
             raise OptionError("nothing to train on: give --train LMDB, or --fonts for synthetic words, or both")
         if self.precision not in ("auto", "bf16", "fp16", "no"):
             raise OptionError(f"precision {self.precision!r} is unknown: choose auto, bf16, fp16 or no")
-        for name in ("batch", "validate_every"):
+        for name in ("batch", "accumulate", "validate_every"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("rate", "clip"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("warm_up", "decay", "steps", "workers", "weight_decay", "synthetic"):
-            if getattr(self, name) < 0:
+        for name in _NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
                 raise OptionError(f"{name} must not be negative")
         if not 0 <= self.average < 1:
             raise OptionError(f"average must be from 0 to below 1, not {self.average}")
+        if self.decay and self.minutes:
+            raise OptionError("decay and minutes both say when the rate has fallen to nothing: give one of them")
+        if self.stop_after and not (self.train or self.validate):
+            raise OptionError("stop_after needs words to validate on: give --train or --validate LMDB")
+        _ = self.spec  # raises where the charset or the width cannot be a network's
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The spec of the network that is trained. Raises ModelError."""
+        return ModelSpec(
+            charset=Charset(self.charset),
+            width=self.width,
+            steps=self.width // FRAME_PITCH + 1,
+            licence=self.licence,
+            lineage=self.lineage,
+        )
 
     def save(self, run: Path) -> None:
         """Writes ``run/config.json``."""
-        (run / CONFIG).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_whole(run / CONFIG, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, run: Path) -> TrainConfig:
@@ -89,5 +125,6 @@ class TrainConfig:
         if unknown:
             raise OptionError(f"{path} has unknown entries: {', '.join(sorted(unknown))}")
         values["train"] = tuple((str(place), float(share)) for place, share in values.get("train", ()))
-        values["fonts"] = tuple(values.get("fonts", ()))
+        for name in ("validate", "fonts", "lineage"):
+            values[name] = tuple(values.get(name, ()))
         return cls(**values)

@@ -25,7 +25,7 @@ from crnn.datasets.check import Usable, usable
 from crnn.datasets.lmdb import LmdbReader
 from crnn.datasets.split import is_held_out
 from crnn.errors import DatasetError, OptionError
-from crnn.evaluation.protocols import alnum36
+from crnn.evaluation.protocols import COMPARED, protocol_of
 from crnn.images import prepare
 from crnn.spec import ModelSpec
 from crnn.synthesis.generator import WordGenerator
@@ -35,19 +35,22 @@ from crnn.training.augment import augment
 class RealWords:
     """The words of one labelled data set that a network of ``spec`` can learn, split into training and held-out words.
 
+    Of a set for ``validation`` all are held out. Labels are as the protocol of the spec's charset leaves them.
     Pictures are decoded once a process and kept gray (a few kilobytes each). Raises DatasetError where none is left.
     """
 
-    def __init__(self, path: Path, spec: ModelSpec) -> None:
+    def __init__(self, path: Path, spec: ModelSpec, *, validation: bool = False) -> None:
         self.path, self.spec = path, spec
         self.reader = LmdbReader(path)
-        found: Usable = usable(self.reader, spec, alnum36)
+        found: Usable = usable(self.reader, spec, COMPARED[protocol_of(spec.charset)])
         self.skipped = found.skipped
         pairs = list(zip(found.indices, found.labels, strict=True))
-        self.training = [pair for pair in pairs if not is_held_out(pair[0])]
-        self.held_out = [pair for pair in pairs if is_held_out(pair[0])]
-        if not self.training:
-            raise DatasetError(f"{path} has no usable word to train on: {len(self.skipped)} were left out")
+        self.training = [pair for pair in pairs if not (validation or is_held_out(pair[0]))]
+        self.held_out = [pair for pair in pairs if validation or is_held_out(pair[0])]
+        if not (self.held_out if validation else self.training):
+            what = "validate" if validation else "train"
+            first = f", the first because {self.skipped[0].reason}" if self.skipped else ""
+            raise DatasetError(f"{path} has no usable word to {what} on: {len(self.skipped)} were left out{first}")
         self._decoded: dict[int, NDArray[np.uint8]] = {}
 
     def image(self, index: int) -> NDArray[np.uint8]:
@@ -137,8 +140,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches of ``size`` samples from sample ``start`` on, drawn in background processes.
 
-    Of several training processes, process ``rank`` gets the ``rank``-th part of each global batch of
-    ``size * processes`` samples.
+    Of several training processes, process ``rank`` gets the ``rank``-th of every ``processes`` batches. So what all of
+    them take in a step, however many batches each, are the samples that follow on those of the step before.
     """
     dataset = _Batches(stream, start, size * processes, rank * size, size)
     loader = DataLoader(
@@ -155,17 +158,32 @@ def batches(
     return iter(loader)
 
 
+def joined(ranges: list[tuple[int, int]]) -> list[int]:
+    """The first and the last of each unbroken run of numbers in ``ranges`` (first, last), one after the other."""
+    ends: list[int] = []
+    for first, last in sorted(ranges):
+        if ends and first == ends[-1] + 1:
+            ends[-1] = last
+        else:
+            ends += [first, last]
+    return ends
+
+
 def _as_it_is(batch: Any) -> Any:
     return batch
 
 
 def _quiet(_: int) -> None:
     """A worker draws words on one thread, as the others belong to the network, and leaves signals to its parent."""
+    import os
     import signal
+    import sys
 
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform != "win32":  # torchrun ends a training process by a signal to its whole group
+        os.setpgrp()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

@@ -22,17 +22,23 @@ def word_generator(
     ``words`` and ``backgrounds`` may be empty: English words by frequency; no photographs.
     """
     steps = (spec or ModelSpec()).steps
-    corpus = Corpus.from_file(Path(words), steps) if words else Corpus.english(steps)
+    charset = (spec or ModelSpec()).charset
+    corpus = Corpus.from_file(Path(words), steps, charset) if words else Corpus.english(steps, charset)
     return WordGenerator(corpus, open_fonts(list(fonts)), seed, Photographs(Path(backgrounds)) if backgrounds else None)
 
 
 def open_sources(config: TrainConfig, spec: ModelSpec) -> tuple[SampleStream, list[RealWords], list[str]]:
-    """(stream, real data sets, what to tell the user of each: words used, held out, left out and why)."""
+    """(stream, sets to validate on, what to tell the user of each: words used, held out, left out and why)."""
     real = [(RealWords(Path(path), spec), share) for path, share in config.train]
     notes = [
         f"{words.path}: {len(words.training)} words to train on, {len(words.held_out)} held out, "
         f"left out: {summary(words.skipped)}"
         for words, _ in real
+    ]
+    validation = [RealWords(Path(path), spec, validation=True) for path in config.validate]
+    notes += [
+        f"{words.path}: {len(words.held_out)} words to validate on, left out: {summary(words.skipped)}"
+        for words in validation
     ]
     sources: list[tuple[RealWords | WordGenerator, float]] = list(real)
     if config.fonts:
@@ -41,4 +47,4 @@ def open_sources(config: TrainConfig, spec: ModelSpec) -> tuple[SampleStream, li
         generator = word_generator(config.fonts, config.words, config.backgrounds, config.seed, spec)
         notes.append(f"synthetic words: {len(generator.fonts.faces)} faces, {len(generator.corpus)} words")
         sources.append((generator, config.synthetic))
-    return SampleStream(sources, spec, config.seed), [words for words, _ in real], notes
+    return SampleStream(sources, spec, config.seed), validation or [words for words, _ in real], notes

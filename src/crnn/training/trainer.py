@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -19,10 +19,13 @@ from torch.nn import functional as F
 from crnn.errors import CheckpointError, CrnnError, OptionError
 from crnn.spec import ModelSpec
 from crnn.training import winograd
+from crnn.training.adaptation import freeze
 from crnn.training.checkpoints import STATE, WEIGHTS, load_state, save_state, save_weights
 from crnn.training.config import TrainConfig
-from crnn.training.data import Batch, RealWords, SampleStream, batches
+from crnn.training.data import Batch, RealWords, SampleStream, batches, joined
 from crnn.training.network import CRNN
+from crnn.training.processes import batch_and_accumulate, device_type, start
+from crnn.training.stopping import BEST, Best
 from crnn.training.validation import HeldOut, Validation, validate
 
 LOG = "steps.jsonl"
@@ -31,7 +34,7 @@ PATIENCE = 30  # steps in a row whose loss or gradient is not finite, after whic
 
 @dataclass
 class Progress:
-    """Where a run is. Of this process's ``seconds``, ``waited`` were spent without data."""
+    """Where a run is. Of this process's ``seconds``, ``waited`` were spent without data; ``elapsed`` are the run's."""
 
     step: int
     position: int
@@ -41,6 +44,7 @@ class Progress:
     seconds: float
     waited: float
     images: int
+    elapsed: float = 0.0
     validation: Validation | None = None
 
     @property
@@ -73,15 +77,20 @@ class Trainer:
         lineage: tuple[str, ...] = (),
     ) -> None:
         self.run, self.config, self.stream, self.report = run, config, stream, report
-        self.spec = ModelSpec(lineage=lineage, licence=config.licence)
-        try:
-            self.accelerator = Accelerator(mixed_precision=precision(config.precision))
+        self.spec = replace(config.spec, lineage=config.lineage + lineage)
+        self.processes = start()
+        self.processes.check_same(config)
+        kind = self.processes.from_main(lambda: precision(config.precision))
+        try:  # several processes on processors have to be told so: accelerate would take each for one alone
+            on_processors = self.processes.count > 1 and device_type() == "cpu"
+            self.accelerator = Accelerator(mixed_precision=kind, cpu=on_processors)
         except ValueError as error:  # accelerate keeps one precision a process
             raise OptionError(f"another run of this process computes in another precision: {error}") from error
         torch.manual_seed(config.seed)
         network = CRNN(self.spec.charset.classes, self.spec.channels)
         if weights is not None:
             network.load_state_dict(weights)
+        network.load_state_dict(self.processes.from_main(network.state_dict))  # alike to the last bit everywhere
         if self.accelerator.device.type == "cpu" and self.accelerator.mixed_precision == "no":
             winograd.use(network)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -89,16 +98,24 @@ class Trainer:
         optimizer = torch.optim.AdamW(
             network.parameters(), config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=fused
         )
-        self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
+        # As for evaluation: not wrapped for several processes, as _gradients sums over them itself.
+        self.network = self.accelerator.prepare_model(network, evaluation_mode=True)
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.average = {name: tensor.detach().clone() for name, tensor in self._state_dict().items()}
         self.step = self.first_step = self.position = self.skipped = self._in_a_row = 0
+        self.seconds, self.best = 0.0, Best()  # of training, by the clock; of validations
         self._stopped = False
-        own = run / STATE
-        if own.exists():
-            self._restore(load_state(own))
-        elif origin is not None:
-            self._restore(load_state(origin))
-            self.first_step = self.step
+        state, own = self.processes.from_main(lambda: self._saved_state(origin))
+        if state:
+            self._restore(state)
+            if own:
+                self.seconds, self.best = float(state.get("seconds", 0)), Best(**state.get("best", {}))
+            else:
+                self.first_step = self.step
+        self.batch, self.accumulate = batch_and_accumulate(
+            config, self.processes.count, state.get("samples") if own else None
+        )
+        self.samples = self.batch * self.accumulate * self.processes.count
         self.held_out = HeldOut(held_out, self.spec)
 
     def train(self, minutes: float | None = None) -> Progress:
@@ -106,32 +123,40 @@ class Trainer:
 
         Raises CrnnError where the loss stays non-finite.
         """
-        self.run.mkdir(parents=True, exist_ok=True)
-        main = self.accelerator.is_main_process
+        main = self.processes.main
         if main:
+            self.run.mkdir(parents=True, exist_ok=True)
             self.config.save(self.run)
         log = _open_log(self.run / LOG, self.step) if main else None
         board = _Board(self.run, self.step) if main else None
         started = saved = time.monotonic()
+        before = self.seconds
         progress = Progress(self.step, self.position, math.nan, 0.0, self.skipped, 0.0, 0.0, 0)
         supply = self._supply()
         try:
             end = math.inf if minutes is None else started + minutes * 60
-            while not (self._finished() or self._stopped or time.monotonic() >= end):
+            while not self._finished():
                 waiting = time.monotonic()
-                batch = next(supply)
+                share = [next(supply) for _ in range(self.accumulate)]
                 progress.waited += time.monotonic() - waiting
+                ids, stop = self._agreed(share, self._stopped or time.monotonic() >= end)
+                if stop:  # somewhere, so everywhere: what was drawn for this step is drawn again by whoever goes on
+                    break
                 progress.rate = self._rate()
-                progress.loss, norm = self._one_step(batch, progress.rate)
+                progress.loss, norm = self._one_step(share, progress.rate)
                 progress.step, progress.position, progress.skipped = self.step, self.position, self.skipped
-                progress.images += len(batch.images) * self.accelerator.num_processes
+                progress.images += self.samples
                 progress.seconds = time.monotonic() - started
-                progress.validation = None
+                self.seconds = before + progress.seconds
+                if self.config.minutes:  # by which the rate falls: everywhere to the same value
+                    self.seconds = self.processes.from_main(lambda: self.seconds)
+                progress.elapsed, progress.validation = self.seconds, None
                 if log:
-                    ids = batch.ids.tolist()
-                    log.write(json.dumps({"step": self.step, "loss": progress.loss, "ids": [ids[0], ids[-1]]}) + "\n")
+                    log.write(json.dumps({"step": self.step, "loss": progress.loss, "ids": ids}) + "\n")
                 if self.step % self.config.validate_every == 0 or self._finished():
                     progress.validation = self.validate()
+                    if self.best.note(progress.validation, self.step) and main:
+                        save_weights(self.run / BEST, self.average, self.spec)
                 if board:
                     board.write(progress, norm)
                 self.report(progress)
@@ -147,7 +172,10 @@ class Trainer:
         return progress
 
     def stop(self) -> None:
-        """Makes :meth:`train` save and return after the step under way. May be called from a signal handler."""
+        """Makes :meth:`train` save and return after the step under way, in all processes after the same one.
+
+        May be called from a signal handler.
+        """
         self._stopped = True
 
     def validate(self) -> Validation:
@@ -156,31 +184,27 @@ class Trainer:
         network.load_state_dict(self.average)
         network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         with self.accelerator.autocast():
-            return validate(network, self.held_out, self.accelerator.device)
+            return validate(network, self.held_out, self.accelerator.device, self.processes)
 
-    def _one_step(self, batch: Batch, rate: float) -> tuple[float, float]:
+    def _one_step(self, share: list[Batch], rate: float) -> tuple[float, float]:
         """One update; (loss, norm of the gradient). An update that is not finite is left out and counted."""
-        device = self.accelerator.device
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
-        images = to_input(batch.images.to(device), self.spec)
-        logp = self.network(images)
-        steps = torch.full((logp.shape[1],), logp.shape[0], dtype=torch.long)
-        loss = F.ctc_loss(logp.float(), batch.targets.to(device), steps, batch.lengths, zero_infinity=True)
-        self.accelerator.backward(loss)
+        freeze(self.accelerator.unwrap_model(self.network), self.step - self.first_step < self.config.freeze)
+        loss = self._gradients(share)
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        finite = torch.isfinite(self.accelerator.reduce(loss.detach() + norm.detach(), "sum"))
-        value = float(loss.detach())
-        if finite:
+        finite = bool(torch.isfinite(loss + norm))
+        if finite or self.accelerator.scaler:  # fp16's scaler leaves such an update out itself, and lowers its scale
             self.optimizer.step()
+        if finite:
             self._in_a_row = 0
         else:
             self.skipped += 1
             self._in_a_row += 1
         self.optimizer.zero_grad()
         self.step += 1
-        self.position += len(batch.images) * self.accelerator.num_processes
+        self.position += self.samples
         if finite:
             self._follow()
         elif self._in_a_row >= PATIENCE:
@@ -188,7 +212,43 @@ class Trainer:
                 f"the loss was not finite for {PATIENCE} steps in a row (step {self.step}): lower --rate, "
                 f"or train with --precision no; the state before them is in {self.run / STATE}"
             )
-        return value, float(norm)
+        return float(loss), float(norm)
+
+    def _gradients(self, share: list[Batch]) -> Tensor:
+        """Leaves in the network the mean gradient of this step's batches, of all processes; returns their mean loss.
+
+        Each batch is normalised by itself, and begins with the running statistics there were before the step. These
+        move by the mean of what each batch alone would have moved them. So it makes no difference which process, or in
+        which order, computes a batch.
+        """
+        device = self.accelerator.device
+        several = len(share) * self.processes.count > 1
+        before = [(buffer, buffer.clone()) for buffer in self.network.buffers()] if several else []
+        moved = [(buffer, value, torch.zeros_like(value)) for buffer, value in before if value.dtype.is_floating_point]
+        mean = torch.zeros((), device=device)
+        for batch in share:
+            for buffer, value in before:
+                buffer.copy_(value)
+            logp = self.network(to_input(batch.images.to(device), self.spec))
+            steps = torch.full((logp.shape[1],), logp.shape[0], dtype=torch.long)
+            loss = F.ctc_loss(logp.float(), batch.targets.to(device), steps, batch.lengths, zero_infinity=True)
+            loss = loss / len(share)
+            self.accelerator.backward(loss)
+            mean += loss.detach()
+            for buffer, value, way in moved:
+                way += (buffer - value) / len(share)
+        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        self.processes.average([mean, *gradients, *(way for _, _, way in moved)])
+        for buffer, value, way in moved:
+            buffer.copy_(value + way)
+        return mean
+
+    def _agreed(self, share: list[Batch], stop: bool) -> tuple[list[int], bool]:
+        """(ids of the samples that all processes hold for this step, as first, last of each run; whether one stops)."""
+        ends = [int(end) for batch in share for end in (batch.ids[0], batch.ids[-1])]
+        rows = self.processes.rows([stop, *ends])
+        ranges = [pair for row in rows for pair in zip(row[1::2], row[2::2], strict=True)]
+        return joined(ranges), any(row[0] for row in rows)
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -204,22 +264,36 @@ class Trainer:
         torch._foreach_lerp_(mine, theirs, 1 - keep)
 
     def _rate(self) -> float:
-        """Warm-up, then constant, or a straight line to nothing over the run's last ``decay`` steps."""
+        """Warm-up, then constant, or a straight line to nothing: over ``decay`` steps, or ``minutes`` after warm-up."""
         done = self.step - self.first_step
         if self.config.decay:
             return self.config.rate * max(0.0, 1 - done / self.config.decay)
         warm_up = self.config.warm_up if self.first_step == 0 else 0
-        return self.config.rate * min(1.0, (done + 1) / (warm_up + 1))
+        rate = self.config.rate * min(1.0, (done + 1) / (warm_up + 1))
+        if self.config.minutes:
+            rate *= max(0.0, 1 - self.seconds / (60 * self.config.minutes))
+        return rate
+
+    def losses(self, rates: Iterable[float]) -> Iterator[float]:
+        """The loss before each of as many updates, at these rates: of this object's weights, nothing is written."""
+        supply = self._supply()
+        for rate in rates:
+            share = [next(supply) for _ in range(self.accumulate)]
+            yield self._one_step(share, rate)[0]
 
     def _finished(self) -> bool:
         if self.config.decay and self.step - self.first_step >= self.config.decay:
             return True
+        if self.config.minutes and self.seconds >= 60 * self.config.minutes:
+            return True
+        if self.config.stop_after and self.best.since >= self.config.stop_after:
+            return True
         return bool(self.config.steps) and self.step >= self.config.steps
 
     def _supply(self) -> Iterator[Batch]:
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        rank, processes = self.processes.rank, self.processes.count
         return batches(
-            self.stream, self.position, self.config.batch, workers=self.config.workers, rank=rank, processes=processes
+            self.stream, self.position, self.batch, workers=self.config.workers, rank=rank, processes=processes
         )
 
     def _state_dict(self) -> dict[str, Tensor]:
@@ -238,10 +312,19 @@ class Trainer:
             "step": self.step,
             "first_step": self.first_step,
             "position": self.position,
+            "samples": self.samples,
             "skipped": self.skipped,
+            "seconds": self.seconds,
+            "best": asdict(self.best),
         }
         save_state(self.run / STATE, state)
         save_weights(self.run / WEIGHTS, self.average, self.spec)
+
+    def _saved_state(self, origin: Path | None) -> tuple[dict[str, Any], bool]:
+        """(the run's own state, or that of ``origin``, or none; whether it is its own)."""
+        if (self.run / STATE).exists():
+            return load_state(self.run / STATE), True
+        return (load_state(origin) if origin is not None else {}), False
 
     def _restore(self, state: dict[str, Any]) -> None:
         try:

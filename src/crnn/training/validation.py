@@ -13,6 +13,7 @@ from crnn.ctc import greedy
 from crnn.evaluation.metrics import score
 from crnn.images import normalise, prepare
 from crnn.spec import ModelSpec
+from crnn.training.processes import Processes
 
 if TYPE_CHECKING:
     from crnn.training.data import RealWords
@@ -50,13 +51,18 @@ class HeldOut:
 
 
 @torch.no_grad()
-def validate(network: nn.Module, held_out: HeldOut, device: torch.device) -> Validation:
-    """Reads every held-out word with ``network`` (float32[N, 1, H, W] -> log-probabilities [T, N, classes])."""
+def validate(network: nn.Module, held_out: HeldOut, device: torch.device, processes: Processes) -> Validation:
+    """Reads every held-out word with ``network`` (float32[N, 1, H, W] -> log-probabilities [T, N, classes]).
+
+    Each of several processes reads a part of the words; all of them get the result.
+    """
     texts: list[str] = []
-    for start in range(0, len(held_out.labels), BATCH):
-        images = held_out.images[start : start + BATCH].to(device)
+    part = processes.part(len(held_out.labels))
+    for start in range(part.start, part.stop, BATCH):
+        images = held_out.images[start : min(start + BATCH, part.stop)].to(device)
         logp = network(images.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
         texts += greedy(logp).texts(held_out.spec.charset)
+    texts = processes.gathered(texts)
     rows, start = [], 0
     for name, count in [*held_out.sets, ("all", len(texts))]:
         start = 0 if name == "all" else start

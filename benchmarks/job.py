@@ -1,0 +1,251 @@
+"""A job beside the Reader alone: how fast it is, from where, with how many workers, and whether its memory stays level.
+
+``python benchmarks/job.py [--data LMDB] [--engine NAME] [--workers N ...] [--light 1000000] [--real 50000]``
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from common import Report, default_data, parser, words
+from numpy.typing import NDArray
+
+from crnn.datasets.lmdb import LmdbWriter
+from crnn.engines import bundled_model
+from crnn.engines.processors import usable_processors
+from crnn.jobs.run import Here, Job, Runner, Status, run
+from crnn.jobs.units import Layout
+from crnn.reader import Item, Reader
+from crnn.spec import DELIVERABLE
+
+MARKS = ("<!-- job figures: python benchmarks/job.py --page docs/jobs.md -->\n", "<!-- end of job figures -->\n")
+
+NETWORK = 10e9 / 8  # bytes/s of a 10 Gbit/s link
+REQUESTS = 5500  # GET/s that S3 gives a prefix: "Best practices design patterns: optimizing Amazon S3 performance"
+
+
+class Light:
+    """A network that costs nothing: what is left is the cost of the job itself."""
+
+    name, version, precision, device, threads = "light", "1", "float32", "CPU", 1
+    spec, notes = DELIVERABLE, ()
+
+    def __init__(self) -> None:
+        self.path = bundled_model()
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same text for every word."""
+        logp = np.full((26, len(batch), 37), -20, np.float32)
+        logp[:, :, 0] = logp[3, :, 12] = logp[9, :, 20] = 0
+        return logp
+
+
+def main() -> None:
+    """Prints words/s of the Reader and of jobs, what follows for many machines, and memory as words go by."""
+    options = parser(__doc__)
+    options.add_argument("--data", type=Path, default=default_data())
+    options.add_argument("--engine", default="auto")
+    options.add_argument("--count", type=int, default=2000, help="words a turn")
+    options.add_argument("--workers", type=int, nargs="*", default=[], help="also on Ray, with so many workers in turn")
+    options.add_argument("--light", type=int, default=0, metavar="N", help="memory over N words, with no network")
+    options.add_argument("--real", type=int, default=0, metavar="N", help="memory over N words, with the network")
+    options.add_argument("--page", type=Path, metavar="FILE", help="write the figures into this page")
+    chosen = options.parse_args()
+    report = Report("job", chosen.json)
+    pictures, _ = words(chosen.data, chosen.count)
+    figures: dict[str, Any] = {"count": chosen.count, "bytes": sum(map(len, pictures)) / len(pictures)}
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = {name: make(Path(folder) / name, pictures) for name, make in INPUTS.items()}
+        figures |= speeds(chosen.engine, pictures, inputs, Path(folder) / "out")
+        figures["ray"] = [
+            on_ray(inputs["tar archives"], Path(folder) / "out", chosen.engine, n) for n in chosen.workers
+        ]
+        for name, count, engine in (("light", chosen.light, Light()), ("real", chosen.real, chosen.engine)):
+            if count:
+                figures[name] = memory(pictures, count, engine, Path(folder))
+    figures |= beyond(figures)
+    for line in in_words(figures):
+        print(line.strip("|- "))
+    report.write(figures)
+    if chosen.page is not None:
+        page = chosen.page.read_text(encoding="utf-8")
+        before, rest = page.split(MARKS[0])
+        after = rest.split(MARKS[1])[1]
+        chosen.page.write_text(
+            before + MARKS[0] + "\n".join(in_words(figures)) + "\n" + MARKS[1] + after, encoding="utf-8"
+        )
+
+
+def as_files(path: Path, pictures: list[bytes]) -> Path:
+    """A folder of picture files."""
+    path.mkdir()
+    for i, picture in enumerate(pictures):
+        (path / f"{i:08}.png").write_bytes(picture)
+    return path
+
+
+def as_archives(path: Path, pictures: list[bytes]) -> Path:
+    """A folder of eight tar archives."""
+    path.mkdir()
+    for k in range(8):
+        with tarfile.open(path / f"{k}.tar", "w") as tar:
+            for i, picture in enumerate(pictures[k::8]):
+                member = tarfile.TarInfo(f"{i:08}.png")
+                member.size = len(picture)
+                tar.addfile(member, io.BytesIO(picture))
+    return path
+
+
+def as_table(path: Path, pictures: list[bytes]) -> Path:
+    """A Parquet file."""
+    table = pa.table({"image": pictures})
+    pq.write_table(table, path, row_group_size=1000, use_dictionary=False, compression="none")
+    return path
+
+
+def as_lmdb(path: Path, pictures: list[bytes]) -> Path:
+    """An LMDB data set."""
+    with LmdbWriter(path) as writer:
+        for picture in pictures:
+            writer.add(picture, "label")
+    return path
+
+
+INPUTS: dict[str, Callable[[Path, list[bytes]], Path]] = {
+    "picture files": as_files,
+    "tar archives": as_archives,
+    "Parquet": as_table,
+    "LMDB": as_lmdb,
+}
+
+
+def speeds(engine: str, pictures: list[bytes], inputs: dict[str, Path], output: Path) -> dict[str, Any]:
+    """Words/s of the Reader on pictures in memory, of jobs with it, and of jobs without a network."""
+    reader = Reader(engine=engine)
+    rates = []
+    for _ in range(2):  # the first is to warm up
+        began = time.perf_counter()
+        for _ in reader.read_many(Item(str(i), picture) for i, picture in enumerate(pictures)):
+            pass
+        rates.append(len(pictures) / (time.perf_counter() - began))
+    rows = []
+    for name, path in inputs.items():
+        row: dict[str, Any] = {"input": name}
+        for what, of in (("words_per_second", engine), ("alone", Light())):
+            row[what], size = job(path, output, of, Here())
+        rows.append(row)
+    return {
+        "engine": reader.engine,
+        "processors": usable_processors(),
+        "reader": rates[-1],
+        "inputs": rows,
+        "result_bytes": size / len(pictures),
+    }
+
+
+def job(source: Path, output: Path, engine: Any, runner: Runner, threads: int | None = None) -> tuple[float, int]:
+    """(words/s of a job, from its first word on; the bytes of its results)."""
+    reader = {"engine": engine, "threads": threads}
+    made = run(Job(str(source), str(output), reader, Layout(1000)), runner)
+    size = sum(path.stat().st_size for path in output.glob("part-*.parquet"))
+    shutil.rmtree(output)
+    return made["counts"]["words"] / made["seconds"], size
+
+
+def on_ray(source: Path, output: Path, engine: str, workers: int) -> dict[str, Any]:
+    """Words/s on a Ray of this machine, from when every worker may have read its first part."""
+    from crnn.jobs.onray import OnRay
+
+    done: list[tuple[float, int]] = []
+    wanted = Job(str(source), str(output), {"engine": engine, "threads": 1}, Layout(1000))
+    with OnRay(workers=workers) as runner:
+        run(wanted, runner, lambda status: done.append((time.perf_counter(), status.words)))
+    shutil.rmtree(output)
+    (begin, first), (end, last) = done[workers - 1], done[-1]
+    return {"workers": workers, "words_per_second": (last - first) / (end - begin)}
+
+
+def memory(pictures: list[bytes], count: int, engine: Any, folder: Path) -> dict[str, Any]:
+    """Bytes that the process holds after each tenth of ``count`` words."""
+    source = folder / "many.parquet"
+    with pq.ParquetWriter(source, pa.schema([("image", pa.binary())]), use_dictionary=False) as writer:
+        for batch in batches(pictures, count):
+            writer.write_table(pa.table({"image": batch}))
+    gc.collect()
+    held: list[int] = []
+
+    def watch(status: Status) -> None:
+        if status.words >= (len(held) + 1) * count / 10:
+            held.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+
+    wanted = Job(str(source), str(folder / "out"), {"engine": engine})
+    made = run(wanted, Here(), watch)
+    shutil.rmtree(folder / "out")
+    return {"words": count, "held": held, "words_per_second": count / made["seconds"]}
+
+
+def batches(pictures: list[bytes], count: int) -> Iterator[list[bytes]]:
+    """``count`` pictures, a thousand at a time."""
+    for first in range(0, count, 1000):
+        yield [pictures[i % len(pictures)] for i in range(first, min(first + 1000, count))]
+
+
+def beyond(figures: dict[str, Any]) -> dict[str, Any]:
+    """What one core reads, and how many of them a network link and an object store can feed."""
+    core = figures["reader"] / figures["processors"]
+    return {
+        "a_core": core,
+        "bytes_a_core": core * figures["bytes"],
+        "cores_of_a_link": NETWORK / (core * figures["bytes"]),
+        "cores_of_a_prefix": REQUESTS / core,
+    }
+
+
+def in_words(figures: dict[str, Any]) -> list[str]:
+    """The figures as they stand in docs/jobs.md."""
+    lines = [
+        f"The Reader alone, on pictures in memory: {figures['reader']:,.0f} words/s ({figures['engine']}; "
+        f"{figures['processors']} processors).",
+        "",
+        "| input | words/s of a job | of the Reader's own | words/s without a network |",
+        "|---|---|---|---|",
+    ]
+    for row in figures["inputs"]:
+        share = row["words_per_second"] / figures["reader"]
+        lines.append(f"| {row['input']} | {row['words_per_second']:,.0f} | {share:.0%} | {row['alone']:,.0f} |")
+    if figures["ray"]:
+        on = [f"{row['workers']} workers {row['words_per_second']:,.0f} words/s" for row in figures["ray"]]
+        lines += ["", f"On Ray, workers of one thread: {', '.join(on)}."]
+    for name, what in (("light", "with no network"), ("real", "with the network")):
+        if name in figures:
+            held = [each / 2**20 for each in figures[name]["held"]]
+            lines += [
+                "",
+                f"Memory over {figures[name]['words']:,} words {what}: {held[0]:,.0f} MiB after the first tenth, "
+                f"{held[-1]:,.0f} MiB at the end, {max(held):,.0f} MiB at most.",
+            ]
+    lines += [
+        "",
+        f"A core reads {figures['a_core']:,.0f} words/s: {figures['bytes_a_core'] / 1e6:,.2f} MB/s of pictures, "
+        f"{figures['bytes'] / 1000:,.1f} kB each, and {figures['a_core'] * figures['result_bytes'] / 1e3:,.2f} kB/s of "
+        f"results. By calculation, a 10 Gbit/s link feeds {figures['cores_of_a_link']:,.0f} cores. A store with "
+        f"{REQUESTS:,} requests/s a prefix, as S3, feeds {figures['cores_of_a_prefix']:,.0f} cores with "
+        "picture files from one prefix; archives and Parquet files are read by the megabyte, so there the link counts.",
+    ]
+    return lines
+
+
+if __name__ == "__main__":
+    main()
