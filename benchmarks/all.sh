@@ -11,7 +11,7 @@ PYTHON=${PYTHON:-.venv/bin/python}
 RIVALS=${RIVALS:-.venv-rivals/bin/python}
 DATA=${DATA:-${CRNN_DATA:-../shared/data}}
 FONTS=${FONTS:-/usr/share/fonts/truetype}
-ONLY=${ONLY:-bench precisions pipeline pipeline_onnxruntime decoding lexicon rivals training}
+ONLY=${ONLY:-bench precisions pipeline pipeline_onnxruntime decoding lexicon rivals service_onnxruntime service_openvino service_bfloat16 training}
 mkdir -p "$out"
 
 threads=$("$PYTHON" -c 'from crnn.engines.processors import usable_processors as n; print(n())')
@@ -36,6 +36,10 @@ part pipeline_onnxruntime "$PYTHON" benchmarks/pipeline.py --data "$DATA/IIIT5K_
 part decoding "$PYTHON" benchmarks/decoding.py --data "$DATA/IIIT5K_lmdb"
 part lexicon "$PYTHON" benchmarks/lexicon.py --data "$DATA/IIIT5K_lmdb"
 part rivals "$PYTHON" benchmarks/rivals.py --data "$DATA/IIIT5K_lmdb" --python "$RIVALS"
+for engine in onnxruntime openvino; do
+    part service_$engine "$PYTHON" benchmarks/service.py --data "$DATA/IIIT5K_lmdb" --engine $engine
+done
+part service_bfloat16 "$PYTHON" benchmarks/service.py --data "$DATA/IIIT5K_lmdb" --engine openvino --precision bfloat16
 part training "$PYTHON" benchmarks/training.py --data "$DATA/IIIT5K_train_lmdb" --fonts "$FONTS"
 if [ "$out" = docs/performance ]; then
     "$PYTHON" benchmarks/document.py docs/performance.md

@@ -157,6 +157,28 @@ def rivals(rivals: Figures, **_: Figures) -> str:
     return table("reader|words/s|crnn is so many times as fast|accuracy", rows)
 
 
+def service(**figures: Figures) -> str:
+    """The service under load, of each engine it was measured with."""
+    rows = []
+    for name in ("service_onnxruntime", "service_openvino", "service_bfloat16"):
+        one = figures[name]
+        engine = one["engine"]
+        busy = "" if not one["others"] or one["others"] <= 0.05 else f" (other processes took {one['others']:.0%})"
+        rows.append(
+            [
+                f"{engine['name']} {engine['version']}, {engine['precision']}{busy}",
+                f"{one['words_per_second']:.0f}",
+                f"{one['network']:.0f}",
+                f"{one['share']:.0%}",
+                f"{1000 * one['p50']:.0f}",
+                f"{1000 * one['p99']:.0f}",
+                f"{one['p99_batches']:.1f}",
+            ]
+        )
+    head = "engine|words/s served|network alone, batches of 64|share|p50 ms|p99 ms|p99 in batches (< 5)"
+    return table(head, rows)
+
+
 def training(training: Figures, **_: Figures) -> str:
     """The trainer beside the reference loop."""
     base = next(one["images_per_second"] for one in training["rows"] if one["what"] == "reference")
@@ -174,7 +196,7 @@ def training(training: Figures, **_: Figures) -> str:
 
 TABLES: dict[str, Callable[..., str]] = {
     made.__name__: made
-    for made in (machine, batches, engines, peaks, precisions, pipeline, decoding, lexicon, rivals, training)
+    for made in (machine, batches, engines, peaks, precisions, pipeline, decoding, lexicon, rivals, service, training)
 }
 
 
