@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 from PIL import ImageFont
+
+from crnn.evaluation.report import dataset_entry, report
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "src" / "crnn" / "samples" / "words_lmdb"
@@ -105,3 +108,38 @@ def test_the_page_says_what_its_figures_say(tmp_path: Path) -> None:
     for plot in ("batch.svg", "threads.svg", "words.svg"):
         assert f"(performance/{plot})" in page
         assert (tmp_path / "performance" / plot).stat().st_size > 10_000
+
+
+def test_the_page_on_accuracy(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    page, result = tmp_path / "accuracy.md", tmp_path / "result.json"
+    shutil.copy(ROOT / "docs" / "accuracy.md", page)
+    shutil.copytree(ROOT / "docs" / "accuracy", tmp_path / "accuracy", ignore=shutil.ignore_patterns("*.svg"))
+    words = [("able", "able", 0.9), ("oslo", "os1o", 0.6), ("tree", "tre", 0.2), ("tea", "tea", 0.8)] * 10
+    entries = [
+        {"key": f"image-{i:09d}", "label": label, "text": text, "confidence": confidence}
+        for i, (label, text, confidence) in enumerate(words, 1)
+    ]
+    made = report(
+        [dataset_entry("some_lmdb", "0" * 64, entries, [], None)],
+        {
+            "model": {"name": "m", "path": "m.onnx", "sha256": "0" * 64, "temperature": 1.0},
+            "engine": {"name": "e", "version": "1", "device": "CPU", "precision": "float32"},
+        },
+    )
+    result.write_text(json.dumps(made))
+    run("accuracy.py", page, result, result)
+    text = page.read_text()
+    assert "| some | 40 | 50.0% | 35.2%-64.8% |" in text and "| some, held out | 40 | 50.0% |" in text
+    assert "| 3 | 10 | 100.0% |" in text and "| 4 | 30 | 33.3% |" in text
+    assert "| `l` read as `1` | 10 | oslo as os1o |" in text and "| `e` lost | 10 | tree as tre |" in text
+    assert "| 0.8 | 50.0% | 100.0% |" in text
+    for plot in ("length.svg", "confidence.svg", "curve.svg"):
+        assert f"(accuracy/{plot})" in text and (tmp_path / "accuracy" / plot).stat().st_size > 5_000
+
+
+def test_the_page_on_accuracy_is_of_the_bundled_weights() -> None:
+    page, readme = ((ROOT / name).read_text() for name in ("docs/accuracy.md", "README.md"))
+    [told] = re.findall(r"\| IIIT5K test \| 3000 \| ([\d.]+) % \|", readme)
+    [found] = re.findall(r"\| IIIT5K \| 3000 \| ([\d.]+)% \|", page)
+    assert float(found) == round(float(told), 1)
