@@ -20,13 +20,13 @@ from common import ROOT, Report, parser
 from torch.nn import functional as F
 from training_reference import WARM, speed
 
-from crnn.spec import ModelSpec
 from crnn.training import winograd
 from crnn.training.config import TrainConfig
 from crnn.training.memory import keep_freed_memory
 from crnn.training.network import CRNN
+from crnn.training.progress import Progress
 from crnn.training.sources import open_sources
-from crnn.training.trainer import Progress, Trainer, precision
+from crnn.training.trainer import Trainer
 
 
 def bare(batch: int, kind: str) -> Iterator[None]:
@@ -59,7 +59,7 @@ class Ours:
     """Turns of one training run."""
 
     def __init__(self, run: Path, config: TrainConfig) -> None:
-        stream, real, _ = open_sources(config, ModelSpec())
+        stream, real, _ = open_sources(config)
         self.times: list[float] = []
         self.waited: list[float] = []
         self.trainer = Trainer(run, config, stream, real, report=self._note)
@@ -124,7 +124,8 @@ def main() -> None:
             speeds["crnn train"].append(of_turn)
             waited.append(share)
     ratios = sorted(a / b for a, b in zip(speeds["crnn train"], speeds["reference"], strict=True))
-    used = {"no": "float32", "bf16": "bfloat16"}.get(precision(chosen.precision), precision(chosen.precision))
+    kind = ours.trainer.accelerator.mixed_precision
+    used = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[kind]
     for name, of_turns in speeds.items():
         print(f"{name}: {median(of_turns):.1f} images/s ({min(of_turns):.1f}-{max(of_turns):.1f})")
     print(f"crnn train computes in {used} and waits for data {median(waited):.2%} of the time")

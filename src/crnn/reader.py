@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, overload
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -19,6 +18,7 @@ from PIL import Image
 
 from crnn import ctc
 from crnn.boxes import rectify
+from crnn.copies import is_unopened, open_copy, unopened
 from crnn.decoding.decoder import Decoder, Reading
 from crnn.decoding.lexicon import Lexicon, Prior, WordSource, as_lexicon
 from crnn.engines import Engine, bundled_model, choose
@@ -127,14 +127,14 @@ class Reader:
         )  # one decodes texts while the engine computes
 
     def __reduce__(self) -> tuple[Callable[..., Reader], tuple[Any, ...]]:
-        return _restored, (self._name, self._settings)
+        return unopened, (Reader, self._name, self._settings)
 
     if not TYPE_CHECKING:  # or every name would be one of a Reader's
 
         def __getattr__(self, name: str) -> Any:
             """Open a Reader that was pickled, when something is first asked of it."""
-            if "_restored" in self.__dict__ and not name.startswith("__"):
-                self.__dict__.update(_of_this_process(self._name, self._settings).__dict__)
+            if not name.startswith("__") and is_unopened(self):
+                open_copy(self)
             if name not in self.__dict__:
                 raise AttributeError(f"a Reader has no attribute {name!r}")
             return self.__dict__[name]
@@ -347,40 +347,6 @@ def as_word(reading: Reading, spec: ModelSpec, source_width: int, source: str | 
         Character(c, score, ctc.frame_span(*frames, spec, source_width)) for c, score, frames in reading.characters
     ]
     return Word(reading.text, reading.confidence, tuple(characters), source, kept=reading.kept)
-
-
-_KEPT = 4  # Readers that came out of pickles, the latest of a process
-_opened: dict[tuple[int, str], Reader] = {}  # a process that is forked cannot use those that it finds here
-_opening = Lock()
-
-
-def _after_fork() -> None:
-    global _opening
-    _opening = Lock()  # another thread of the parent may have held it
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def _restored(name: str, settings: tuple[Any, ...]) -> Reader:
-    """What a pickled Reader becomes: nothing is opened yet."""
-    reader = object.__new__(Reader)
-    reader.__dict__.update(_name=name, _settings=settings, _restored=True)
-    return reader
-
-
-def _of_this_process(name: str, settings: tuple[Any, ...]) -> Reader:
-    """The one Reader behind all copies in this process."""
-    with _opening:
-        key = os.getpid(), name
-        if key not in _opened:
-            reader = Reader(*settings)
-            reader._name = name
-            while len(_opened) >= _KEPT:
-                del _opened[next(iter(_opened))]
-            _opened[key] = reader
-        return _opened[key]
 
 
 def _named(image: Source | Item) -> tuple[str | None, Source]:

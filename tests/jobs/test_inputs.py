@@ -122,6 +122,27 @@ def test_parts_divide_units(seed: int) -> None:
             assert len(part) == words
 
 
+@pytest.mark.parametrize("pattern", ["**", "*", "**/*", "[!x]*"])
+@pytest.mark.parametrize("storage", ["", "memory://"])
+def test_a_pattern_finds_everything_once(pattern: str, storage: str, tmp_path: Path, memory: Any) -> None:
+    root = place(f"{storage}/{tmp_path}/in" if storage else tmp_path / "in")
+    names = ["1.png", "sub/2.png", "sub/deep/3.png", "sub-x/4.png"]
+    for name in (*names, ".5.png", "sub/.6.png", ".hidden/7.png", "text.txt"):
+        root.fs.makedirs((root / name).path.rpartition("/")[0], exist_ok=True)
+        root.fs.pipe_file((root / name).path, numbered(1))
+    _, units = find_units(root / pattern, Layout())
+    assert sorted(unit.name for unit in units) == sorted(names)
+
+
+def test_the_output_is_not_an_input(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", range(3))
+    for inside, output in (("", "out"), ("/", "a/out"), ("/*", "out"), ("/**", "a/out"), ("/*/*.parquet", "out")):
+        with pytest.raises(OptionError, match="lies in the input, which would grow"):
+            do(f"{source}{inside}", source / output)
+    for _ in range(2):
+        assert do(f"{source}/*.png", source / "out")["counts"]["words"] == 2
+
+
 def test_links(tmp_path: Path) -> None:
     folder(tmp_path / "in", range(1, 3))
     (tmp_path / "elsewhere").mkdir()

@@ -17,7 +17,7 @@ from tests.jobs.light import numbered, words_read
 
 from crnn.decoding.lexicon import Lexicon, Prior
 from crnn.errors import DatasetError, OptionError
-from crnn.jobs import pictures
+from crnn.jobs import pictures, shards
 from crnn.jobs.reading import TooManyErrors
 from crnn.jobs.run import Here, Status, run
 
@@ -70,6 +70,22 @@ def test_only_what_is_missing_is_read(source: Path, tmp_path: Path) -> None:
     last = seen[-1]
     assert (last.there, last.words, last.total, last.fraction, last.began_at) == (COUNT - 10, COUNT, COUNT, 1.0, 0.75)
     assert last.speed > 0 and last.left == 0
+
+
+def test_a_full_shard_is_known_again(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "_ROWS", 5)  # a part of ten is written in two full groups
+    log = tmp_path / "log"
+    for _ in range(2):
+        assert do(source, tmp_path / "out", log=log)["counts"] == {"parts": 4, "words": COUNT, "errors": 0}
+    assert words_read(log) == COUNT and texts(tmp_path / "out") == ALL
+
+
+def test_a_job_that_lacks_results_is_not_complete(source: Path, tmp_path: Path) -> None:
+    output, seen = tmp_path / "out", []
+    do(source, output)
+    (output / "part-000002.parquet").unlink()
+    run(job(source, output), Here(), lambda status: seen.append(manifest(output)["complete"]))
+    assert seen == [False] * 10 and manifest(output)["complete"]
 
 
 def test_time_left_where_pictures_cannot_be_counted(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_every_option_and_code_is_there() -> None:
     named = set(re.findall(r"--[a-z][a-z-]*[a-z]", PAGE)) - {"--data-binary", "--memory", "--help"}
     assert named and all(option in said for option in named)
     source = "".join(path.read_text() for path in (ROOT / "src" / "crnn" / "serve").glob("*.py"))
-    codes = set(re.findall(r'Fault\(\s*\d+,\s*"([a-z_]+)"', source)) - {"not_ready", "http"}
+    codes = set(re.findall(r'Fault\(\s*\d+,\s*"([a-z_]+)"', source)) - {"http"}
     assert len(codes) > 10 and all(f"`{code}`" in PAGE for code in codes)
     metrics = set(re.findall(r'(?:counter|histogram)\("([a-z_]+)"', source))
     assert len(metrics) == 7 and all(f"crnn_{name}" in PAGE for name in metrics)
@@ -82,6 +82,7 @@ def test_every_option_and_code_is_there() -> None:
         (["--api-key", "two words"], "visible ASCII"),
         (["--images", "100", "--queue", "50"], "queue"),
         (["--request-mib", "300"], "queue"),
+        (["--seconds", "inf"], "finite"),
         (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),
         (["--model", "nothing.onnx", "--port", "0"], "no such model"),
     ],

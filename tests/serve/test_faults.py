@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,36 @@ def test_a_client_that_does_not_take_its_answers_is_left() -> None:
         connection.close()
 
 
+def test_requests_do_not_make_up_for_answers_that_are_not_taken() -> None:
+    with serving(body_seconds=0.1) as client:
+        body = json.dumps({"images": [base64.b64encode(png("x")).decode()] * 64, "posterior": True}).encode()
+        request = head(len(body), kind="application/json") + body
+        whole = len(client.read(body, kind="application/json").body)
+        connection = raw(client.port)
+        for _ in range(40):
+            connection.sendall(request)
+            time.sleep(0.02)
+        time.sleep(2)
+        taken = 0
+        with connection, suppress(ConnectionError):
+            while data := connection.recv(1 << 16):
+                taken += len(data)
+        assert taken < 35 * whole  # the system's own buffers have some
+
+
+def test_a_head_and_trailers_have_an_end() -> None:
+    with serving() as client:
+        chunked = head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked") + b"1\r\nx\r\n0\r\n"
+        for start in (chunked, chunked + b"a: ", head(0)[:-2], head(0)[:-2] + b"a: "):
+            connection = raw(client.port, start)
+            with pytest.raises(ConnectionError):
+                for _ in range(100):
+                    connection.sendall((b"a: b\r\n" if start[-1:] == b"\n" else b"aaaaaa") * 10_000)
+                    time.sleep(0.01)
+            connection.close()
+        assert client.read(png("still")).texts == ["still"]
+
+
 def send_in_vain(connection: socket.socket, data: bytes) -> None:
     with pytest.raises(ConnectionError):
         for _ in range(1000):
@@ -119,6 +150,9 @@ def test_connections_are_limited() -> None:
     with serving(connections=3) as client:
         held = [raw(client.port) for _ in range(2)]
         time.sleep(0.2)
+        for _ in range(50):
+            refused = Client(client.port).read(png("x"))
+            assert (refused.status, refused.code, refused.headers["retry-after"]) == (503, "busy", "1")
         answer = everything(raw(client.port))
         assert answer.startswith(b"HTTP/1.1 503") and b"retry-after: 1" in answer and b'"code":"busy"' in answer
         for connection in held:
@@ -329,7 +363,8 @@ def test_memory_stays_level() -> None:
             return resident()
 
         before = words(40)
-        assert words(80) - before < 8 << 20  # 5,120 words; their pictures and answers have some 5 MB
+        assert words(1523) - before < 8 << 20  # 100,032 words in all; their pictures and answers have some 80 MB
+        assert client.metric("crnn_words_total") == 64 * (40 + 1523)
 
 
 def test_crowds_share_batches_and_get_their_own_words() -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,6 +124,7 @@ def test_other_things_are_refused(triton: Any, client: Client) -> None:
         triton.infer("crnn", [batch], outputs=[InferRequestedOutput("text")])
     sizes = {"binary_data_size": 9}
     own = {"name": "image", "shape": [1], "datatype": "BYTES"}
+    network = {"name": "actual_input_1", "shape": [1, 1, 32, 100], "datatype": "FP32"}
     for head, tail, length in (
         ({"inputs": [{**own, "parameters": sizes}]}, b"12345678", None),
         ({"inputs": [{**own, "parameters": sizes}]}, struct.pack("<I", 99) + b"12345", None),
@@ -132,12 +135,34 @@ def test_other_things_are_refused(triton: Any, client: Client) -> None:
         ({"inputs": [{**own, "shape": [1], "data": ["?"]}]}, b"", None),
         ({"inputs": [{**own, "shape": "1", "data": ["aa=="]}]}, b"", None),
         ({"inputs": "image"}, b"", None),
+        ({"inputs": [{**own, "data": [""]}], "outputs": [{"name": "text"}] * 2}, b"", None),
+        ({"inputs": [{**network, "data": ["x" * 10**6] + ["y"] * 3199}]}, b"", None),
+        ({"inputs": [{**network, "data": [10**400] + [0] * 3199}]}, b"", None),
+        ({"inputs": [{**network, "data": [1e39] + [0] * 3199}]}, b"", None),
+        ({"inputs": [{**network, "data": [math.nan] + [0] * 3199}]}, b"", None),
+        ({"inputs": [{**network, "parameters": {"binary_data_size": 12_800}}]}, b"\xff" * 12_800, None),
+        ({"inputs": [own]}, b"", int("9" * 4000)),
         ({"inputs": [own], "parameters": 1}, b"", None),
-        ({"inputs": [{"name": "actual_input_1", "shape": [1, 1, 32, 100], "datatype": "FP32", "data": ["1"]}]}, b"", 0),
+        ({"inputs": [{**network, "data": ["1"]}]}, b"", 0),
     ):
         answer = infer(client, head, tail, length or None)
         assert answer.status == 400 and isinstance(answer.json["error"], str), (head, answer.body)
     assert client.read(png("still")).texts == ["still"]
+
+
+def test_nested_data(client: Client) -> None:
+    batch = own_input("one", "two")
+    given = {"name": "actual_input_1", "shape": [2, 1, 32, 100], "datatype": "FP32", "data": batch.tolist()}
+    (output,) = infer(client, {"inputs": [given]}).json["outputs"]
+    assert np.allclose(np.reshape(output["data"], output["shape"]), Bars().run(batch))
+
+
+def test_small_elements_are_counted_before_they_are_taken_apart(client: Client) -> None:
+    size = 30_000_000
+    own = {"name": "image", "shape": [size // 4], "datatype": "BYTES", "parameters": {"binary_data_size": size}}
+    began = time.process_time()
+    assert infer(client, {"inputs": [own]}, b"\0" * size).status == 413
+    assert time.process_time() - began < 2
 
 
 def test_batches_are_shared_with_the_other_api() -> None:

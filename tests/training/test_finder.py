@@ -53,6 +53,8 @@ def test_a_loss_that_is_not_finite_ends_the_test() -> None:
     found = find_rate(lambda rates: (1 / (1 + 1e3 * rate) if rate < 1e-2 else math.nan for rate in rates))
     assert max(found.rates) < 1e-2 and all(map(math.isfinite, found.smoothed))
     assert found.suggestion is not None and len(list(found.lines())) == 20
+    nothing = find_rate(lambda rates: (math.nan for _ in rates))
+    assert nothing.suggestion is None and not list(nothing.lines())
 
 
 def test_the_command_leaves_the_run_as_it_was(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

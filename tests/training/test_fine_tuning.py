@@ -38,9 +38,10 @@ from crnn.training.adaptation import HEAD, CharsetChange, adapt
 from crnn.training.checkpoints import load_state, load_weights, save_weights
 from crnn.training.config import TrainConfig
 from crnn.training.data import RealWords
+from crnn.training.progress import Progress
 from crnn.training.sources import open_sources
 from crnn.training.stopping import BEST
-from crnn.training.trainer import Progress, Trainer
+from crnn.training.trainer import Trainer
 from crnn.training.validation import Validation
 
 PRINTABLE = string.digits + string.ascii_letters + string.punctuation
@@ -50,7 +51,7 @@ def trainer(run: Path, words: Path, **changes: Any) -> Trainer:
     options = {name: changes.pop(name) for name in ("origin", "weights", "report") if name in changes}
     settings: dict[str, Any] = {"batch": 2, "workers": 0, "warm_up": 0, "precision": "no", "validate_every": 1000}
     config = TrainConfig(train=((str(words), 1.0),), **(settings | changes))
-    stream, real, _ = open_sources(config, config.spec)
+    stream, real, _ = open_sources(config)
     return Trainer(run, config, stream, real, **options)
 
 

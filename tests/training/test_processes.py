@@ -19,16 +19,23 @@ import torch
 import torch.distributed as dist
 
 from crnn.errors import CrnnError, DatasetError, OptionError
-from crnn.spec import ModelSpec
 from crnn.training.checkpoints import load_state
 from crnn.training.config import TrainConfig
 from crnn.training.data import joined
 from crnn.training.processes import Processes, batch_and_accumulate, launched_alone, start
+from crnn.training.progress import LOG
 from crnn.training.sources import open_sources
-from crnn.training.trainer import LOG, Trainer
+from crnn.training.trainer import Trainer
 
 BATCH = 4
-SETTINGS: dict[str, Any] = {"batch": BATCH, "warm_up": 4, "precision": "no", "validate_every": 3, "save_every": 1000.0}
+SETTINGS: dict[str, Any] = {
+    "batch": BATCH,
+    "warm_up": 4,
+    "precision": "no",
+    "freeze": 2,
+    "validate_every": 3,
+    "save_every": 1000.0,
+}
 
 
 def options(words: Path) -> list[str]:
@@ -39,7 +46,7 @@ def options(words: Path) -> list[str]:
 
 def in_one_process(run: Path, words: Path, steps: int, accumulate: int) -> None:
     config = TrainConfig(train=((str(words), 1.0),), synthetic=0, workers=0, steps=steps, **SETTINGS)
-    stream, real, _ = open_sources(config, ModelSpec())
+    stream, real, _ = open_sources(config)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as torchrun sets it
     try:
@@ -155,10 +162,12 @@ def test_sigterm_and_a_dead_process_leave_a_run_that_goes_on(words: Path, tmp_pa
     assert ids == [[2 * BATCH * i, 2 * BATCH * (i + 1) - 1] for i in range(died + 1)]  # none left out, none seen twice
 
 
-def test_accumulated_batches_leave_one_step_of_statistics(words: Path, tmp_path: Path) -> None:
+def test_accumulated_batches_leave_one_step_of_statistics(
+    words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The running statistics are the mean of what each batch alone would have made of those before the step."""
     config = TrainConfig(train=((str(words), 1.0),), synthetic=0, workers=0, accumulate=3, **SETTINGS)
-    stream, real, _ = open_sources(config, ModelSpec())
+    stream, real, _ = open_sources(config)
     run = Trainer(tmp_path / "run", config, stream, real)
     supply = run._supply()
     share = [next(supply) for _ in range(3)]
@@ -182,6 +191,16 @@ def test_accumulated_batches_leave_one_step_of_statistics(words: Path, tmp_path:
     for name, parameter in run.network.named_parameters():
         assert parameter.grad is not None
         assert torch.allclose(parameter.grad, gradients[name], rtol=1e-3, atol=1e-5), name
+
+    def ended(*_: object) -> None:
+        raise CrnnError("another process has ended")
+
+    monkeypatch.setattr(Processes, "average", ended)
+    before = {name: tensor.clone() for name, tensor in run.network.named_buffers()}
+    with pytest.raises(CrnnError, match="has ended"):
+        run._gradients(share)
+    for name, tensor in run.network.named_buffers():  # what process 0 saves then is the state before the step
+        assert torch.equal(tensor, before[name]) or not tensor.dtype.is_floating_point, name
 
 
 def test_a_step_keeps_its_samples_with_any_number_of_processes() -> None:

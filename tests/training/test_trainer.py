@@ -20,18 +20,21 @@ from crnn.cli import app
 from crnn.errors import CheckpointError, CrnnError, OptionError
 from crnn.images import normalise
 from crnn.spec import ModelSpec
+from crnn.training import precision as precision_module
 from crnn.training.checkpoints import load_state, load_weights
 from crnn.training.config import TrainConfig
 from crnn.training.network import CRNN
+from crnn.training.precision import precision
+from crnn.training.progress import LOG
 from crnn.training.sources import open_sources
-from crnn.training.trainer import LOG, PATIENCE, Trainer, precision, to_input
+from crnn.training.trainer import PATIENCE, Trainer, to_input
 
 
 def trainer(run: Path, words: Path, **changes: Any) -> Trainer:
     options = {name: changes.pop(name) for name in ("origin", "weights", "report") if name in changes}
     settings: dict[str, Any] = {"batch": 4, "workers": 0, "warm_up": 4, "precision": "no", "validate_every": 1000}
     config = TrainConfig(train=((str(words), 1.0),), synthetic=0, **(settings | changes))
-    stream, real, _ = open_sources(config, ModelSpec())
+    stream, real, _ = open_sources(config)
     return Trainer(run, config, stream, real, **options)
 
 
@@ -44,7 +47,7 @@ def test_a_killed_run_goes_on_bit_for_bit(words: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "crnn", "train"]
     options = ["--train", str(words), "--synthetic", "0", "--batch", "2", "--workers", "2", "--warm-up", "10"]
     options += ["--steps", "32", "--save-every", "4", "--validate-every", "1000"]
-    options += ["--precision", "no"]  # what auto means is measured anew by each process, and a busy machine misleads it
+    options += ["--precision", "no"]  # what auto means is measured once a run, and these are two
 
     def run(name: str) -> list[str]:
         return [*command, str(tmp_path / name), *options]
@@ -217,9 +220,33 @@ def test_a_state_of_another_network_is_refused(words: Path, tmp_path: Path) -> N
         trainer(tmp_path / "run", words)
 
 
-def test_precision_is_what_is_asked_for_or_an_error() -> None:
-    assert precision("no") == "no"
-    assert precision("auto") in ("bf16", "fp16", "no")
-    if not (torch.cuda.is_available() or hasattr(torch, "npu")):
-        with pytest.raises(OptionError, match="fp16 needs a CUDA device"):
-            precision("fp16")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_precision_is_what_is_asked_for_or_an_error(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision_module, "device_type", lambda: device)
+    assert [precision(kind) for kind in ("no", "bf16")] == ["no", "bf16"]
+    assert precision("no", "bf16") == "no"
+    if device == "cuda":
+        assert precision("fp16") == precision("auto", "fp16") == "fp16"
+        return
+    assert precision("auto") in ("bf16", "no")
+    with pytest.raises(OptionError, match=r"precision fp16 needs a CUDA device.*choose bf16 or no"):
+        precision("fp16")
+    with pytest.raises(OptionError, match=r"the run computes in fp16.*--from"):
+        precision("auto", "fp16")
+
+
+def test_auto_is_settled_at_the_start_of_a_run(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run goes on in what it has computed in so far, whatever would be measured now."""
+    options: dict[str, Any] = {"precision": "auto", "batch": 2, "steps": 1}
+    monkeypatch.setattr(precision_module, "_quickest", lambda: "no")
+    trainer(tmp_path / "run", words, **options).train()
+    assert load_state(tmp_path / "run")["precision"] == "no"
+    monkeypatch.setattr(precision_module, "_quickest", lambda: "bf16")
+    assert trainer(tmp_path / "run", words, **options).accelerator.mixed_precision == "no"
+    with pytest.raises(OptionError, match="precision bf16 is not to be had here"):  # one precision a process
+        trainer(tmp_path / "another", words, **options)
+    state = load_state(tmp_path / "run")
+    del state["precision"]  # as states were before
+    torch.save(state, tmp_path / "run" / "state.pt")
+    monkeypatch.setattr(precision_module, "_quickest", lambda: "no")
+    assert trainer(tmp_path / "run", words, **options).step == 1

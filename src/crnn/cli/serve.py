@@ -69,9 +69,9 @@ def serve(
 ) -> None:
     """Read words over HTTP, and show a page to try it on.
 
-    The page is at http://127.0.0.1:8000/, the interface is described at /docs,
-    and clients of the Open Inference Protocol find it under /v2. SIGTERM and
-    Ctrl-C finish what was taken in.
+    The page is at http://127.0.0.1:8000/, the interface is described at
+    /openapi.json, and clients of the Open Inference Protocol find it under /v2.
+    SIGTERM and Ctrl-C finish what was taken in.
     """
     try:
         from crnn.serve import app as application
@@ -114,6 +114,7 @@ def serve(
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         logging.getLogger("crnn.serve").setLevel(logging.INFO if log else logging.WARNING)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it quotes requests
         shown = f"[{host}]" if ":" in host else host
         what = f"{opened.name} {opened.version}, {opened.precision}, {opened.threads} threads"
         typer.echo(f"crnn: http://{shown}:{bound.getsockname()[1]}/ ({what})", err=True)

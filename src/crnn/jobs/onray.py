@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import warnings
 from collections.abc import Callable, Generator, Mapping
@@ -113,7 +114,8 @@ class OnRay:
         if not parts:
             return
         least, most = (min(size, len(parts)) for size in self._pool)
-        told = {"plan": plan, "reader": self._reader, "sha256": self._sha256, "tries": _TRIES}
+        run = secrets.token_hex(4)
+        told = {"plan": plan, "reader": self._reader, "sha256": self._sha256, "run": run, "tries": _TRIES}
         rows = ray.data.from_items(parts, override_num_blocks=min(len(parts), _BLOCKS)).map_batches(
             _Worker,
             batch_size=1,
@@ -144,7 +146,9 @@ class OnRay:
         try:
             return ask()
         except RayError as error:
-            raise EngineError(f"the job on Ray has failed ({why(error)[:400]}); the same command goes on") from None
+            cause = getattr(error, "cause", None)  # what a worker raised; the message begins with where it was
+            what = why(error) if cause is None else f"{type(cause).__name__}: {why(cause)}"
+            raise EngineError(f"the job on Ray has failed ({what}); the same command goes on") from None
 
 
 def _answer(reader: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -158,9 +162,9 @@ def _answer(reader: dict[str, Any]) -> tuple[dict[str, Any], str]:
 class _Worker:
     """One Reader in a process of its own. Errors are told in rows: as exceptions, Ray would wrap and log them."""
 
-    def __init__(self, plan: Plan, reader: dict[str, Any], sha256: str, tries: int) -> None:
+    def __init__(self, plan: Plan, reader: dict[str, Any], sha256: str, run: str, tries: int) -> None:
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        self._plan, self._failure, self._tries = plan, "", tries
+        self._plan, self._failure, self._run, self._tries = plan, "", run, tries
         try:
             self._reader = Reader(**reader)
             found = manifest.read_by(self._reader)["model"]
@@ -183,13 +187,12 @@ class _Worker:
         there = whole(self._plan.output, part, self._plan.job)
         if there is not None:  # by a worker that died before it could say so
             return there
-        begun = self._plan.output / f".part-{part:06d}.begun.tmp"  # a byte each time; _tidy takes what is left
+        begun = self._plan.output / f".part-{part:06d}.{self._run}.tmp"  # a byte each time; _tidy takes what is left
         try:
             before = begun.read()
         except FileNotFoundError:
             before = b""
         if len(before) >= self._tries:
-            begun.fs.rm_file(begun.path)  # whoever starts the job again wants it tried again
             first = self._plan.base / self._plan.listing().part(part)[0].name
             what = f"reading it has ended its worker {len(before)} times; crnn read shows whether a picture does that"
             raise EngineError(f"part {part}, which begins with {first}: {what}")

@@ -17,7 +17,7 @@ from crnn.jobs import listing, manifest
 from crnn.jobs.reading import INPUT, Plan, TooManyErrors, read_parts
 from crnn.jobs.shards import Done, finished, numbers, schema
 from crnn.jobs.storage import Place, base_name, is_left_over, make_folder, place
-from crnn.jobs.units import Layout
+from crnn.jobs.units import Layout, takes
 from crnn.reader import Reader
 from crnn.word import Word
 
@@ -130,8 +130,10 @@ def run(job: Job, runner: Runner, progress: Callable[[Status], None] = lambda st
     facts = began["input"]
     status = Status(facts["parts"], facts["words"])
     measure = _Measure(status, plan.listing().sizes(), there, progress, job.max_errors)
-    began["complete"] = False
     missing = sorted(set(range(facts["parts"])) - {done.part for done in there})
+    if began["complete"] and missing:  # somebody has deleted results
+        began["complete"] = False
+        manifest.save(output, began)
     try:
         measure.check()
         with closing(runner.read(plan, missing, measure.tick)) as reading:
@@ -149,7 +151,7 @@ def run(job: Job, runner: Runner, progress: Callable[[Status], None] = lambda st
 
 
 def _check_apart(source: Place, output: Place) -> None:
-    if f"{output.url}/".startswith(f"{source.url}/"):
+    if source.fs == output.fs and takes(source, output.path):
         raise OptionError(f"{output}: lies in the input, which would grow while it is read; give another folder")
 
 
@@ -182,7 +184,7 @@ class _Measure:
     ) -> None:
         self.done = list(there)
         self._status, self._sizes, self._progress, self._limit = status, sizes, progress, max_errors
-        self._bytes = sum(int(sizes[each.part]) for each in there)
+        self._bytes, self._all_bytes = sum(int(sizes[each.part]) for each in there), int(sizes.sum())
         status.parts_done = len(there)
         status.words = status.there = sum(each.words for each in there)
         status.errors = sum(each.errors for each in there)
@@ -214,7 +216,7 @@ class _Measure:
 
     def _fraction(self) -> float:
         total = self._status.total
-        return self._status.words / total if total else self._bytes / max(1, int(self._sizes.sum()))
+        return self._status.words / total if total else self._bytes / max(1, self._all_bytes)
 
 
 def _count(job: dict[str, Any], done: list[Done], seconds: float) -> None:

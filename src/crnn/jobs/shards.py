@@ -83,7 +83,8 @@ class ShardWriter:
         """Write what is left and give the file its name."""
         try:
             with self._stack:  # which gives it up if the last rows cannot be written
-                self._flush()
+                if self._held:  # or else there would be a group without rows, which has no statistics
+                    self._flush()
         finally:
             self._writer.is_open = False  # or, if Ctrl-C comes while it is closed, it tries again when it is collected
         return Done(self._part, self._words, self._errors)

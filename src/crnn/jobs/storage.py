@@ -64,9 +64,12 @@ class Place:
         # object stores may list a folder in itself
         found = [info for info in found if info["name"].rstrip("/") != own and not base_name(info).startswith(".")]
         found.sort(key=lambda info: str(info["name"]))
-        return [self._followed(info) if info.get("islink") else info for info in found]
+        return [self.followed(info) for info in found]
 
-    def _followed(self, info: dict[str, Any]) -> dict[str, Any]:
+    def followed(self, info: dict[str, Any]) -> dict[str, Any]:
+        """What a link leads to, of the type "link" if that is a folder; ``info`` itself if it is none."""
+        if not info.get("islink"):
+            return info
         try:
             target: dict[str, Any] = self.fs.info(info["name"])
         except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -76,6 +77,17 @@ def find_units(root: Place, layout: Layout) -> tuple[Place, Iterator[Unit]]:
     return base, _not_none(root, _matched(base, matched, layout))
 
 
+def takes(root: Place, path: str) -> bool:
+    """Whether what is found at ``root``, a folder or a pattern, may be a Parquet file in the folder ``path``."""
+    from fsspec.utils import glob_translate
+
+    above = [path, *(path[:i] for i, letter in enumerate(path) if letter == "/")]
+    if root.path.rstrip("/") in above:
+        return True
+    pattern = re.compile(glob_translate(root.path))
+    return has_magic(root.path) and any(pattern.match(each) for each in (f"{path}/part.parquet", *above))
+
+
 def parts(units: Iterable[Unit], words: int) -> Iterator[list[Unit]]:
     """Units together that are read and written together: up to ``words`` picture files, or one of anything else."""
     files: list[Unit] = []
@@ -101,12 +113,17 @@ def _not_none(root: Place, units: Iterator[Unit]) -> Iterator[Unit]:
 
 
 def _matched(base: Place, matched: dict[str, dict[str, Any]], layout: Layout) -> Iterator[Unit]:
+    folders = {path for path, info in matched.items() if info["type"] == "directory"}
     for path in sorted(matched):
         name = path[len(base.path.rstrip("/")) + 1 :]
-        if matched[path]["type"] == "directory":
+        if any(part.startswith(".") for part in name.split("/")):
+            continue
+        if any(letter == "/" and path[:i] in folders for i, letter in enumerate(path)):
+            continue  # found in that folder: ** matches both
+        if path in folders:
             yield from _below(base, name, layout)
-        else:
-            yield from _known(base, [(name, matched[path])], layout)
+        elif (info := base.followed(matched[path]))["type"] == "file":
+            yield from _known(base, [(name, info)], layout)
 
 
 def _of_file(root: Place, info: dict[str, Any], layout: Layout) -> Iterator[Unit]:

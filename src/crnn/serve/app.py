@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -80,6 +81,7 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
         version=crnn.__version__,
         summary="Reads words in pictures.",
         lifespan=lifespan,
+        docs_url=None,  # their scripts come from a public network
         redoc_url=None,
         responses={code: {"model": ErrorAnswer} for code in (400, 401, 408, 413, 415, 500, 503)},
     )
@@ -199,7 +201,8 @@ def answer(fault: Fault, path: str) -> Response:
     headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
     if fault.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse({"error": fault.message if path.startswith("/v2") else message}, fault.status, headers)
+    text = json.dumps({"error": fault.message if path.startswith("/v2") else message})  # ASCII: a client's words may be
+    return Response(text, fault.status, headers, "application/json")  # surrogates, which UTF-8 does not have
 
 
 async def _unknown(request: Request, error: Exception) -> Response:
@@ -207,8 +210,8 @@ async def _unknown(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = getattr(error, "headers", None) or {}
     code = {404: "not_found", 405: "method"}.get(status, "http")
-    what = {404: "there is nothing here; /docs lists what there is", 405: "not with this method"}.get(status, "refused")
-    response = answer(Fault(status, code, what), request.url.path)
+    messages = {404: "there is nothing here; /openapi.json lists what there is", 405: "not with this method"}
+    response = answer(Fault(status, code, messages.get(status, "refused")), request.url.path)
     response.headers.update(headers)
     return response
 

@@ -17,7 +17,8 @@ from crnn.serve.faults import Fault
 from crnn.serve.settings import Settings
 
 _FLAGS = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-_FIELDS = 16  # parts of a form besides pictures
+_FIELDS = 16  # parts of a form besides pictures; fields of a query
+_WORD = 200  # characters of a lexicon's word: more than any network reads, and little to look at, to keep and to tell
 
 
 @dataclass(slots=True)
@@ -53,13 +54,19 @@ class Asked:
         if len(self.lexicon) > settings.lexicon_words:
             what = f"a lexicon may have {settings.lexicon_words:,} words, and this one has {len(self.lexicon):,}"
             raise Fault(413, "lexicon_too_large", what)
+        if any(len(word) > _WORD for word in self.lexicon):
+            raise Fault(413, "lexicon_too_large", f"a word of a lexicon may have {_WORD} characters; give one a line")
 
 
 def asked(content_type: str, query: str, body: bytes, settings: Settings) -> Asked:
     """Read a request. Raises Fault if it is malformed, over a limit, or of a type that is not taken."""
     found = Asked()
     if query:
-        for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=_FIELDS):
+        try:
+            fields = parse_qsl(query, keep_blank_values=True, max_num_fields=_FIELDS)
+        except ValueError:
+            raise _malformed(f"the query has more than {_FIELDS} fields") from None
+        for name, value in fields:
             found.flag(name, value)
     kind = content_type.partition(";")[0].strip().lower()
     if kind.startswith("image/") or kind in ("", "application/octet-stream"):
@@ -128,7 +135,7 @@ def _from_json(found: Asked, body: bytes, settings: Settings) -> None:
                 raise _malformed("lexicon must be a list of strings")
             found.know(value, settings)
         else:
-            found.flag(key, json.dumps(value))
+            found.flag(key, str(value) if isinstance(value, int) else type(value).__name__)
 
 
 class _Form:

@@ -321,8 +321,11 @@ class Batcher:
                 self._lexicons.submit(self._decode, *args)
 
     def _decode(self, decoder: Decoder, tasks: list[PictureTask], logp: NDArray[np.float32]) -> None:
+        done: list[tuple[_Work, Result]] = []
+        if all(task.request.dropped for task in tasks):  # while they waited for others' lexicons
+            self._done([(task, None) for task in tasks])
+            return
         try:
-            done: list[tuple[_Work, Result]] = []
             for n, (task, reading) in enumerate(zip(tasks, decoder.decode(logp), strict=True)):
                 posterior = None
                 if task.posterior:

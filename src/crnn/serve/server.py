@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 from typing import Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -14,6 +16,8 @@ from crnn.errors import OptionError
 from crnn.serve.settings import Settings
 
 _HEAD_BYTES = 64 << 10  # of a request's head; browsers and proxies send a few kilobytes at most
+
+_LEAVING = 16  # connections that were refused, and may take their time to go
 
 
 def _refusal(status: str, code: str, message: str, *headers: str) -> bytes:
@@ -27,8 +31,11 @@ _LONG = _refusal("431 Request Header Fields Too Large", "too_large", "the head o
 
 
 class _Connection(HttpToolsProtocol):
-    """Uvicorn's own, with limits that it lacks: on the time of a request, on the length of its head, on the time that a
-    client does not take its answer, and on the number of connections, with an answer to those over it.
+    """Uvicorn's own, with limits that it lacks: on the time of a request, on the length of its head and trailers, on
+    the time that a client does not take its answer, and on the number of connections, with an answer to those over it.
+
+    A request that asks for another protocol, as Java's client does of each server, is taken as if it did not (RFC 9110,
+    7.8); httptools alone would lose its body.
     """
 
     most: int
@@ -39,74 +46,117 @@ class _Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client came."""
         super().connection_made(transport)
-        self._requests = 0
-        self._head = -1  # bytes of the head that is coming in, without its first piece; -1: none is
-        self._timer: asyncio.TimerHandle | None = None
-        if len(self.connections) > self.most:
+        self._steps = 0  # that the parser made
+        self._text = -1  # bytes of the head or the trailers without a step, or -1 between two requests
+        self._in_head = True
+        self._data = b""  # what the parser is at
+        self._took_again = False
+        self._reading: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
+        self._refused = len(self.connections) > self.most
+        if self._refused:
             transport.write(_FULL)
-            transport.close()
+            if len(self.connections) > self.most + _LEAVING:
+                transport.close()
+            else:  # what the client sends runs out; if nobody took it, most would lose the answer
+                transport.write_eof()
+                self._reading = self.loop.call_later(1, transport.close)
         else:
-            self._wait()
+            self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client went."""
-        self._stop_waiting()
+        self._request_is_there()
+        self._answer_is_taken()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request."""
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
-        requests = self._requests
+        steps, self._data = self._steps, data
         super().data_received(data)
-        if self._head >= 0 and self._requests == requests:
-            self._head += len(data)
-            if self._head > _HEAD_BYTES and not self.transport.is_closing():
-                self.transport.write(_LONG)
+        self._data = b""
+        if self._text >= 0 and self._steps == steps:
+            self._text += len(data)
+            if self._text > _HEAD_BYTES and not self.transport.is_closing():
+                if self._in_head:
+                    self.transport.write(_LONG)
                 self.transport.close()
 
     def on_message_begin(self) -> None:
         """A request starts."""
         super().on_message_begin()
-        self._requests += 1
-        self._head = 0
-        self._wait()
+        self._step(0)
+        self._in_head = True
+        self._await_request()
 
     def on_headers_complete(self) -> None:
         """Its head is there."""
-        self._head = -1
-        super().on_headers_complete()
+        self._step(0)
+        self._in_head = False
+        if not self._asks_for_another_protocol():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of its body is there."""
+        self._step(0)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """All of it is there."""
-        self._stop_waiting()
-        super().on_message_complete()
+        self._step(-1)
+        self._request_is_there()
+        if not self._asks_for_another_protocol():
+            super().on_message_complete()
+
+    def _step(self, text: int) -> None:
+        self._steps += 1
+        self._text = text
+
+    def _asks_for_another_protocol(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Take the request again without the wish. Uvicorn calls this where the parser left off, behind the head."""
+        error = sys.exception()
+        offset = error.args[0] if error is not None else 0
+        asked = isinstance(error, httptools.HttpParserUpgrade) and self._asks_for_another_protocol()
+        if not asked or self._took_again:  # nobody asks twice on a connection
+            self.transport.close()
+            return
+        self._took_again = True
+        head = self.parser.get_method() + b" " + self.url + b" HTTP/1.1\r\n"
+        for name, value in self.headers:
+            if name not in (b"connection", b"upgrade", b"http2-settings"):
+                head += name + b": " + value + b"\r\n"
+        self.parser = httptools.HttpRequestParser(self)
+        super().data_received(head + b"\r\n" + self._data[offset:])
 
     def pause_writing(self) -> None:
         """The client does not take the answer as fast as it comes."""
         super().pause_writing()
-        self._wait()
+        if self._writing is None:
+            self._writing = self.loop.call_later(self.patience, self.transport.abort)  # or it would be kept
 
     def resume_writing(self) -> None:
         """It does again."""
-        self._stop_waiting()
+        self._answer_is_taken()
         super().resume_writing()
 
-    def _wait(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(self.patience, self._too_late)
+    def _await_request(self) -> None:
+        if self._reading is None:
+            self._reading = self.loop.call_later(self.patience, self.transport.close)
 
-    def _stop_waiting(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _request_is_there(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
-    def _too_late(self) -> None:
-        self._timer = None
-        if self.flow.write_paused:
-            self.transport.abort()  # or what it does not take would be kept
-        elif not self.transport.is_closing():
-            self.transport.close()
+    def _answer_is_taken(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -141,7 +191,6 @@ def make(app: Any, settings: Settings) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             server_header=False,
-            date_header=False,
             backlog=1024,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(2 * settings.body_seconds + settings.seconds) + 2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, fields
 
@@ -47,8 +48,10 @@ class Settings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int | float) and (value < 0 or (value == 0 and field.name != "max_wait")):
-                raise OptionError(f"{field.name} must be above 0, not {value}")
+            if isinstance(value, int | float) and not (
+                0 < value < math.inf or (value == 0 and field.name == "max_wait")
+            ):
+                raise OptionError(f"{field.name} must be above 0, and finite, not {value}")
         if self.queue_words < self.images:
             what = f"a request may have {self.images}"
             raise OptionError(f"queue_words must not be below images: {what}, and the queue has {self.queue_words}")

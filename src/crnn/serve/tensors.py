@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from crnn.serve.asked import from_base64, parse_json
+from crnn.serve.asked import from_base64, parse_json, require_few
 from crnn.serve.faults import Fault
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -49,17 +50,23 @@ class Inference:
     binary: bool
 
 
-def read_request(body: bytes, header_length: str | None, inputs: Mapping[str, tuple[str, Sequence[int]]]) -> Inference:
-    """What a request asks. ``inputs`` has, by name, the datatype and the shape of one element along the first axis.
+def read_request(
+    body: bytes, header_length: str | None, inputs: Mapping[str, tuple[str, Sequence[int]]], most: int
+) -> Inference:
+    """What a request asks. ``inputs`` has, by name, the datatype and the shape of one element along the first axis, of
+    which there may be ``most``.
 
-    Raises Fault if the request is malformed, or its input is none of these.
+    Raises Fault if the request is malformed, its input is none of these, or has more elements.
     """
     if header_length is None:
         head, rest = body, b""
+        numbers = most * max(math.prod(each) for _, each in inputs.values())
     else:
-        if not header_length.isdecimal() or int(header_length) > len(body):
+        if not re.fullmatch("[0-9]{1,18}", header_length) or int(header_length) > len(body):
             raise _malformed(f"{HEADER_LENGTH} must be the length of the JSON, at most {len(body)}")
         head, rest = body[: int(header_length)], body[int(header_length) :]
+        numbers = 0
+    require_few(head, 2 * numbers + 1024)
     request = parse_json(head)
     tensors = _list(request, "inputs")
     if len(tensors) != 1 or tensors[0].get("name") not in inputs:
@@ -74,6 +81,8 @@ def read_request(body: bytes, header_length: str | None, inputs: Mapping[str, tu
         raise _malformed(f"{name} has no shape, a list of numbers above 0")
     if shape[1:] != list(each) or not shape:
         raise _malformed(f"{name} has the shape {shape} instead of {['N', *each]}".replace("'N'", "N"))
+    if shape[0] > most:  # before they are taken apart, for each empty one takes a hundred times its bytes
+        raise Fault(413, "too_many_images", f"a request may have {most} pictures or words")
     size = _parameters(tensor).get("binary_data_size")
     if size is None:
         if rest:
@@ -83,16 +92,21 @@ def read_request(body: bytes, header_length: str | None, inputs: Mapping[str, tu
         if size != len(rest) or "data" in tensor:
             raise _malformed(f"{name}: binary_data_size is {size}, and {len(rest)} bytes follow the JSON")
         values = _from_bytes(rest, name, datatype, shape)
+    if datatype == "FP32" and not np.isfinite(np.asarray(values)).all():
+        raise _malformed(f"{name} has values that are no finite float32")
     identity = request.get("id")
     if not isinstance(identity, str | None):
         raise _malformed("id must be a string")
     binary = _parameters(request).get("binary_data_output") is True
-    outputs = []
+    outputs: dict[str, Output] = {}
     for output in _list(request, "outputs") if request.get("outputs") is not None else []:
-        if not isinstance(output.get("name"), str):
+        wanted = output.get("name")
+        if not isinstance(wanted, str):
             raise _malformed("an output has no name")
-        outputs.append(Output(output["name"], _parameters(output).get("binary_data", binary) is True))
-    return Inference(identity, name, values, tuple(outputs), binary)
+        if wanted in outputs:  # a small request would have an answer without end
+            raise _malformed("an output is asked for twice")
+        outputs[wanted] = Output(wanted, _parameters(output).get("binary_data", binary) is True)
+    return Inference(identity, name, values, tuple(outputs.values()), binary)
 
 
 def write_answer(
@@ -137,15 +151,20 @@ def _from_json(data: Any, name: str, datatype: str, shape: Sequence[int]) -> Val
         if len(data) != shape[0]:
             raise _malformed(f"{name} has {len(data)} elements instead of {shape[0]}")
         return [from_base64(item, f"{name}.data[{i}]") for i, item in enumerate(data)]
+    while data and all(isinstance(row, list) for row in data):  # the protocol takes it nested, too
+        data = [item for row in data for item in row]
+    # Looked at one by one: of texts among them NumPy would make an array with room for the longest in each place.
     try:
-        values = np.array(data)
-        if values.dtype.kind not in "iuf" or values.size != math.prod(shape):
+        if len(data) != math.prod(shape) or not all(type(item) in (int, float) for item in data):
             raise ValueError
-        if datatype == "UINT8" and not (values == values.astype(np.uint8)).all():
+        given = np.array(data, np.float64)
+        with np.errstate(all="ignore"):
+            values = given.astype(DATATYPES[datatype])
+        if datatype == "UINT8" and not (values == given).all():
             raise ValueError
-    except ValueError:
+    except (ValueError, OverflowError):
         raise _malformed(f"{name}: data must be {math.prod(shape)} numbers of datatype {datatype}") from None
-    return values.astype(DATATYPES[datatype]).reshape(shape)
+    return values.reshape(shape)
 
 
 def _from_bytes(data: bytes, name: str, datatype: str, shape: Sequence[int]) -> Values:

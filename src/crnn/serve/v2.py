@@ -15,7 +15,6 @@ from starlette.responses import JSONResponse, Response
 
 import crnn
 from crnn.engines import Engine
-from crnn.serve.asked import require_few
 from crnn.serve.batching import Batcher
 from crnn.serve.body import Bodies
 from crnn.serve.faults import Fault
@@ -96,12 +95,7 @@ class V2:
         body = await self._bodies.receive(request)
         try:
             length = request.headers.get(HEADER_LENGTH)
-            most = self._settings.images * int(np.prod(self._spec.input_shape)) if length is None else 0
-            header = body[: int(length)] if length is not None and length.isdecimal() else body
-            require_few(header, 2 * most + 1024)
-            wanted = read_request(body, length, self._inputs)
-            if len(wanted.values) > self._settings.images:
-                raise Fault(413, "too_many_images", f"a request may have {self._settings.images} pictures or words")
+            wanted = read_request(body, length, self._inputs, self._settings.images)
             tensors = await self._run(wanted)
         finally:
             self._bodies.release(body)

@@ -38,7 +38,8 @@ class TrainConfig:
         stop_after: end after so many validations in a row that were no better than the best one (0: go on).
         weight_decay, clip: AdamW's weight decay; the largest norm of the gradient.
         average: decay of the exponential moving average of the weights, which is what a run releases.
-        precision: ``bf16``, ``fp16``, ``no`` (float32), or ``auto``: bf16 where the device computes faster in it.
+        precision: ``bf16``, ``fp16``, ``no`` (float32), or ``auto``: bf16 where the device computes faster in
+            it, settled at the start of a run.
         workers: processes that draw words.
         validate_every: steps from one validation to the next.
         save_every: seconds from one saved state to the next.
@@ -82,6 +83,8 @@ class TrainConfig:
         for name in ("batch", "accumulate", "validate_every"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.width < 16:
+            raise OptionError(f"width must be at least 16, not {self.width}")
         for name in ("rate", "clip"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} must be above 0, not {getattr(self, name)}")

@@ -38,6 +38,8 @@ class Finding:
 
     def lines(self) -> Iterator[str]:
         """The curve as text, at about twenty of the rates."""
+        if not self.rates:
+            return
         top = max(self.smoothed)
         for k in np.unique(np.linspace(0, len(self.rates) - 1, _ROWS).round().astype(int)).tolist():
             bar = "#" * max(1, round(_BAR * self.smoothed[k] / top))

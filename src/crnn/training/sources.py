@@ -27,8 +27,9 @@ def word_generator(
     return WordGenerator(corpus, open_fonts(list(fonts)), seed, Photographs(Path(backgrounds)) if backgrounds else None)
 
 
-def open_sources(config: TrainConfig, spec: ModelSpec) -> tuple[SampleStream, list[RealWords], list[str]]:
+def open_sources(config: TrainConfig) -> tuple[SampleStream, list[RealWords], list[str]]:
     """(stream, sets to validate on, what to tell the user of each: words used, held out, left out and why)."""
+    spec = config.spec
     real = [(RealWords(Path(path), spec), share) for path, share in config.train]
     notes = [
         f"{words.path}: {len(words.training)} words to train on, {len(words.held_out)} held out, "

@@ -6,8 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,33 +23,14 @@ from crnn.training.checkpoints import STATE, WEIGHTS, load_state, save_state, sa
 from crnn.training.config import TrainConfig
 from crnn.training.data import Batch, RealWords, SampleStream, batches, joined
 from crnn.training.network import CRNN
+from crnn.training.precision import precision
 from crnn.training.processes import batch_and_accumulate, device_type, start
+from crnn.training.progress import LOG, Progress, TensorBoard, open_log
+from crnn.training.schedule import finished, learning_rate
 from crnn.training.stopping import BEST, Best
 from crnn.training.validation import HeldOut, Validation, validate
 
-LOG = "steps.jsonl"
 PATIENCE = 30  # steps in a row whose loss or gradient is not finite, after which a run gives up
-
-
-@dataclass
-class Progress:
-    """Where a run is. Of this process's ``seconds``, ``waited`` were spent without data; ``elapsed`` are the run's."""
-
-    step: int
-    position: int
-    loss: float
-    rate: float
-    skipped: int
-    seconds: float
-    waited: float
-    images: int
-    elapsed: float = 0.0
-    validation: Validation | None = None
-
-    @property
-    def speed(self) -> float:
-        """Images a second."""
-        return self.images / self.seconds if self.seconds else 0.0
 
 
 class Trainer:
@@ -80,12 +60,14 @@ class Trainer:
         self.spec = replace(config.spec, lineage=config.lineage + lineage)
         self.processes = start()
         self.processes.check_same(config)
-        kind = self.processes.from_main(lambda: precision(config.precision))
+        state, own = self.processes.from_main(lambda: self._saved_state(origin))
+        so_far = state.get("precision", "") if own else ""
+        kind = self.processes.from_main(lambda: precision(config.precision, so_far))
         try:  # several processes on processors have to be told so: accelerate would take each for one alone
             on_processors = self.processes.count > 1 and device_type() == "cpu"
             self.accelerator = Accelerator(mixed_precision=kind, cpu=on_processors)
-        except ValueError as error:  # accelerate keeps one precision a process
-            raise OptionError(f"another run of this process computes in another precision: {error}") from error
+        except ValueError as error:  # not with this device; or another run of this process computes in another one
+            raise OptionError(f"precision {kind} is not to be had here: {error}") from error
         torch.manual_seed(config.seed)
         network = CRNN(self.spec.charset.classes, self.spec.channels)
         if weights is not None:
@@ -105,7 +87,6 @@ class Trainer:
         self.step = self.first_step = self.position = self.skipped = self._in_a_row = 0
         self.seconds, self.best = 0.0, Best()  # of training, by the clock; of validations
         self._stopped = False
-        state, own = self.processes.from_main(lambda: self._saved_state(origin))
         if state:
             self._restore(state)
             if own:
@@ -127,8 +108,8 @@ class Trainer:
         if main:
             self.run.mkdir(parents=True, exist_ok=True)
             self.config.save(self.run)
-        log = _open_log(self.run / LOG, self.step) if main else None
-        board = _Board(self.run, self.step) if main else None
+        log = open_log(self.run / LOG, self.step) if main else None
+        board = TensorBoard(self.run, self.step) if main else None
         started = saved = time.monotonic()
         before = self.seconds
         progress = Progress(self.step, self.position, math.nan, 0.0, self.skipped, 0.0, 0.0, 0)
@@ -144,6 +125,8 @@ class Trainer:
                     break
                 progress.rate = self._rate()
                 progress.loss, norm = self._one_step(share, progress.rate)
+                if log:
+                    log.write(json.dumps({"step": self.step, "loss": progress.loss, "ids": ids}) + "\n")
                 progress.step, progress.position, progress.skipped = self.step, self.position, self.skipped
                 progress.images += self.samples
                 progress.seconds = time.monotonic() - started
@@ -151,8 +134,6 @@ class Trainer:
                 if self.config.minutes:  # by which the rate falls: everywhere to the same value
                     self.seconds = self.processes.from_main(lambda: self.seconds)
                 progress.elapsed, progress.validation = self.seconds, None
-                if log:
-                    log.write(json.dumps({"step": self.step, "loss": progress.loss, "ids": ids}) + "\n")
                 if self.step % self.config.validate_every == 0 or self._finished():
                     progress.validation = self.validate()
                     if self.best.note(progress.validation, self.step) and main:
@@ -219,7 +200,8 @@ class Trainer:
 
         Each batch is normalised by itself, and begins with the running statistics there were before the step. These
         move by the mean of what each batch alone would have moved them. So it makes no difference which process, or in
-        which order, computes a batch.
+        which order, computes a batch. Until all processes have exchanged theirs, they stay as they were: where one has
+        ended, the others hold the state after the last whole step.
         """
         device = self.accelerator.device
         several = len(share) * self.processes.count > 1
@@ -237,6 +219,8 @@ class Trainer:
             mean += loss.detach()
             for buffer, value, way in moved:
                 way += (buffer - value) / len(share)
+        for buffer, value, _ in moved:
+            buffer.copy_(value)
         gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
         self.processes.average([mean, *gradients, *(way for _, _, way in moved)])
         for buffer, value, way in moved:
@@ -264,15 +248,7 @@ class Trainer:
         torch._foreach_lerp_(mine, theirs, 1 - keep)
 
     def _rate(self) -> float:
-        """Warm-up, then constant, or a straight line to nothing: over ``decay`` steps, or ``minutes`` after warm-up."""
-        done = self.step - self.first_step
-        if self.config.decay:
-            return self.config.rate * max(0.0, 1 - done / self.config.decay)
-        warm_up = self.config.warm_up if self.first_step == 0 else 0
-        rate = self.config.rate * min(1.0, (done + 1) / (warm_up + 1))
-        if self.config.minutes:
-            rate *= max(0.0, 1 - self.seconds / (60 * self.config.minutes))
-        return rate
+        return learning_rate(self.config, self.step, self.first_step, self.seconds)
 
     def losses(self, rates: Iterable[float]) -> Iterator[float]:
         """The loss before each of as many updates, at these rates: of this object's weights, nothing is written."""
@@ -282,13 +258,7 @@ class Trainer:
             yield self._one_step(share, rate)[0]
 
     def _finished(self) -> bool:
-        if self.config.decay and self.step - self.first_step >= self.config.decay:
-            return True
-        if self.config.minutes and self.seconds >= 60 * self.config.minutes:
-            return True
-        if self.config.stop_after and self.best.since >= self.config.stop_after:
-            return True
-        return bool(self.config.steps) and self.step >= self.config.steps
+        return finished(self.config, self.step, self.first_step, self.seconds, self.best)
 
     def _supply(self) -> Iterator[Batch]:
         rank, processes = self.processes.rank, self.processes.count
@@ -316,6 +286,7 @@ class Trainer:
             "skipped": self.skipped,
             "seconds": self.seconds,
             "best": asdict(self.best),
+            "precision": self.accelerator.mixed_precision,
         }
         save_state(self.run / STATE, state)
         save_weights(self.run / WEIGHTS, self.average, self.spec)
@@ -342,76 +313,3 @@ class Trainer:
 def to_input(images: Tensor, spec: ModelSpec) -> Tensor:
     """uint8[N, height, width] -> float32[N, 1, height, width], normalised as :func:`crnn.images.normalise` does."""
     return ((images.unsqueeze(1).float() / 255 - spec.mean) / spec.std).contiguous(memory_format=torch.channels_last)
-
-
-def precision(asked: str) -> str:
-    """The precision that ``asked`` stands for on this machine; one that it lacks raises OptionError."""
-    npu = getattr(torch, "npu", None) is not None
-    if asked == "fp16" and not (npu or torch.cuda.is_available()):
-        raise OptionError("precision fp16 needs a CUDA device or an Ascend NPU: choose bf16 or no")
-    if asked != "auto":
-        return asked
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    if npu:
-        return "fp16"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _faster_in_bf16() else "no"
-
-
-@cache
-def _faster_in_bf16() -> bool:
-    """Whether this processor multiplies matrices faster in bf16: measured, in less than a second.
-
-    Having the instruction is not enough: with AMX bf16 is several times as fast as float32, on Intel processors that
-    have avx512_bf16 alone half as fast.
-    """
-    seconds = {}
-    for kind in (torch.float32, torch.bfloat16):
-        matrix = torch.ones(1024, 1024, dtype=kind)
-        times = []
-        for _ in range(5):  # the shortest counts: the first compiles, and other processes disturb
-            started = time.perf_counter()
-            matrix @ matrix
-            times.append(time.perf_counter() - started)
-        seconds[kind] = min(times)
-    return seconds[torch.bfloat16] < seconds[torch.float32]
-
-
-def _open_log(path: Path, step: int) -> IO[str]:
-    """The step log, cut back to ``step``: what was written after the state was saved is run again."""
-    kept = []
-    if path.exists():
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                try:
-                    if json.loads(line)["step"] > step:
-                        break
-                except ValueError:  # the line that was being written when the process died
-                    break
-                kept.append(line)
-    path.write_text("".join(kept), encoding="utf-8")
-    return path.open("a", encoding="utf-8", buffering=1)  # a line a step, whatever ends the process
-
-
-class _Board:
-    """TensorBoard's curves."""
-
-    def __init__(self, run: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
-
-    def write(self, progress: Progress, norm: float) -> None:
-        if progress.step % 20 == 0:
-            self._writer.add_scalar("train/loss", progress.loss, progress.step)
-            self._writer.add_scalar("train/gradient_norm", norm, progress.step)
-            self._writer.add_scalar("train/rate", progress.rate, progress.step)
-            self._writer.add_scalar("train/images_per_second", progress.speed, progress.step)
-            self._writer.add_scalar("train/skipped_steps", progress.skipped, progress.step)
-        if progress.validation:
-            for name, accuracy, ned in progress.validation.sets:
-                self._writer.add_scalar(f"validation/accuracy/{name}", accuracy, progress.step)
-                self._writer.add_scalar(f"validation/1-NED/{name}", ned, progress.step)
-
-    def close(self) -> None:
-        self._writer.close()

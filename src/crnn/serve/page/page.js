@@ -45,8 +45,12 @@ function remove(picture) {
 }
 
 async function cutOut(picture) {
-  const found = await cut(picture);
-  if (found) add([found]);
+  try {
+    const found = await cut(picture);
+    if (found) add([found]);
+  } catch {
+    complain("The picture cannot be opened any more.");
+  }
 }
 
 const left = () => pictures.filter(({ word }) => !word);

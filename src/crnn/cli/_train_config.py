@@ -1,0 +1,79 @@
+"""The configuration of a run, from what ``crnn train`` is given. ``given`` holds entries of TrainConfig."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crnn.charset import Charset
+from crnn.errors import OptionError
+
+if TYPE_CHECKING:
+    from crnn.training.config import TrainConfig
+
+
+def continued(config: TrainConfig, given: dict[str, Any], run: Path) -> TrainConfig:
+    """A run's own configuration; of what is given anew, only its end and its use of the machine may differ from it."""
+    free = {"steps", "stop_after", "workers", "save_every", "validate_every", "licence"}
+    changed = sorted(name for name, value in given.items() if name not in free and getattr(config, name) != value)
+    if changed:
+        names = ", ".join("--" + name.replace("_", "-") for name in changed)
+        raise OptionError(
+            f"{run} was begun with another {names}: leave it out to go on, or branch off: crnn train NEW --from {run}"
+        )
+    return replace(config, **{name: value for name, value in given.items() if name in free})
+
+
+def branched(origin: Path, given: dict[str, Any]) -> TrainConfig:
+    """The configuration of the run that is branched off, without its end, and with what is given."""
+    from crnn.training.config import TrainConfig
+
+    folder = origin if origin.is_dir() else origin.parent
+    config = TrainConfig.load(folder)
+    if given.get("charset", config.charset) != config.charset:
+        raise OptionError(f"--from goes on with the characters of {origin}; for others: --init {origin} --charset")
+    anew: dict[str, Any] = {"decay": 0, "minutes": 0.0, "steps": 0, "freeze": 0, "stop_after": 0}
+    anew["lineage"] = (*config.lineage, f"branched off {folder.name}")
+    return replace(config, **{**anew, **(given if config.fonts else _with_fonts(given))})
+
+
+def fine_tuned(init: str, given: dict[str, Any]) -> tuple[TrainConfig, list[str]]:
+    """The configuration of a run that begins with trained weights; what to say of their characters."""
+    from crnn.training.adaptation import FINE_TUNING, CharsetChange
+    from crnn.training.config import TrainConfig
+    from crnn.training.initial import initial_path, read_weights
+
+    path = initial_path(init)
+    _, spec = read_weights(path)
+    own = {"charset": spec.charset.symbols, "width": spec.width, "licence": spec.licence}
+    lineage = (*spec.lineage, f"begun with {path.name}")
+    config = TrainConfig(**{**FINE_TUNING, **own, "lineage": lineage, **_with_fonts(given)})
+    if config.charset == spec.charset.symbols:
+        return config, []
+    return config, [f"characters of {path.name}: {CharsetChange.between(spec.charset, Charset(config.charset))}"]
+
+
+def new(given: dict[str, Any]) -> TrainConfig:
+    """The configuration of a run that begins with nothing."""
+    from crnn.training.config import TrainConfig
+
+    return TrainConfig(**_with_fonts(given))
+
+
+def _with_fonts(given: dict[str, Any]) -> dict[str, Any]:
+    """What is given, with the system's fonts if synthetic words are asked for without saying which."""
+    if not given.get("synthetic") or "fonts" in given:
+        return given
+    from crnn.cli.synth import system_fonts
+
+    return {**given, "fonts": system_fonts()}
+
+
+def place_and_share(text: str) -> tuple[str, float]:
+    """PLACE or PLACE:SHARE; the share is 1 where none is given."""
+    place, _, share = text.rpartition(":")
+    try:
+        return (place, float(share)) if place else (text, 1.0)
+    except ValueError:
+        return text, 1.0
