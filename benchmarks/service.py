@@ -63,7 +63,7 @@ def main() -> None:
     options.add_argument("--clients", type=int, default=64)
     options.add_argument("--pictures", type=int, default=500, help="different ones that are sent")
     options.add_argument("--seconds", type=float, default=5.0, help="of each turn")
-    options.add_argument("--turns", type=int, default=3)
+    options.add_argument("--turns", type=int, default=5)
     options.add_argument("--memory", type=int, nargs="?", const=100_000, metavar="WORDS", help="watch the memory")
     chosen = options.parse_args()
     files, _ = words(chosen.data, chosen.pictures)
