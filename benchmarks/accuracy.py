@@ -9,12 +9,11 @@ is replaced by the table of that name; all else is left as it is. Plots need mat
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from document import table
+from document import plotter, replace_blocks, table
 
 from crnn.evaluation.breakdown import above, align, by_length
 from crnn.evaluation.calibration import calibration
@@ -121,26 +120,12 @@ TABLES = {made.__name__: made for made in (sets, lengths, characters, confusions
 
 def fill(page: str, figures: Figures) -> str:
     """The page with its tables made anew."""
-    return re.sub(
-        r"<!-- (\w+) -->\n.*?<!-- end -->",
-        lambda found: f"<!-- {found[1]} -->\n{TABLES[found[1]](figures)}\n<!-- end -->",
-        page,
-        flags=re.DOTALL,
-    )
+    return replace_blocks(page, lambda name: TABLES[name](figures))
 
 
 def plots(folder: Path, figures: Figures) -> None:
     """Accuracy by length, a reliability diagram, accuracy by share of the words kept, and the learning curve."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "crnn", "axes.grid": True, "grid.alpha": 0.3, "legend.fontsize": 8})
-    from matplotlib import pyplot
-
-    def save(name: str) -> None:
-        pyplot.tight_layout()
-        pyplot.savefig(folder / name, metadata={"Date": None})
-        pyplot.close()
+    pyplot, save = plotter(folder)
 
     _, axes = pyplot.subplots(figsize=(6, 3.4))
     for words, name, shift in ((figures.words, "IIIT5K test", -0.15), (figures.kept, "held out", 0.15)):

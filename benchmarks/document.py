@@ -200,25 +200,34 @@ TABLES: dict[str, Callable[..., str]] = {
 }
 
 
+def replace_blocks(page: str, made: Callable[[str], str]) -> str:
+    """The page with what ``made`` gives for its name between each ``<!-- NAME -->`` and ``<!-- end -->``."""
+    return re.sub(
+        r"<!-- (\w+) -->\n.*?<!-- end -->",
+        lambda found: f"<!-- {found[1]} -->\n{made(found[1])}\n<!-- end -->",
+        page,
+        flags=re.DOTALL,
+    )
+
+
 def fill(page: str, figures: dict[str, Figures]) -> str:
     """The page with its tables made anew."""
 
-    def one(found: re.Match[str]) -> str:
-        name = found[1]
+    def one(name: str) -> str:
         try:
             made = TABLES[name](**figures)
             others = figures.get(name, figures["bench"])["others"]
             if others is not None and others > 0.05:  # a figure that should not be kept is not hidden
                 made += f"\n\n**Other processes took {others:.0%} of the processors meanwhile: measure again.**"
-            return f"<!-- {name} -->\n{made}\n<!-- end -->"
+            return made
         except (KeyError, TypeError) as error:
             sys.exit(f"the table {name} cannot be made: {error}")
 
-    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", one, page, flags=re.DOTALL)
+    return replace_blocks(page, one)
 
 
-def plots(folder: Path, figures: dict[str, Figures]) -> None:
-    """words/s and latency by batch size, words/s by threads, seconds by number of words."""
+def plotter(folder: Path) -> tuple[Any, Callable[[str], None]]:
+    """Matplotlib's pyplot, set to draw the same SVG each time, and what saves the plot at hand in ``folder``."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -229,6 +238,13 @@ def plots(folder: Path, figures: dict[str, Figures]) -> None:
         pyplot.tight_layout()
         pyplot.savefig(folder / name, metadata={"Date": None})
         pyplot.close()
+
+    return pyplot, save
+
+
+def plots(folder: Path, figures: dict[str, Figures]) -> None:
+    """words/s and latency by batch size, words/s by threads, seconds by number of words."""
+    pyplot, save = plotter(folder)
 
     results = figures["bench"]["results"]
     most = max(one["threads"] for one in results)
