@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from common import Report, default_data, parser, words
 
-from crnn.engines import Engine, open_engine
+from crnn.engines import resolve
+from crnn.engines.lanes import Lane, Lanes
 from crnn.engines.processors import usable_processors
 from crnn.images import normalise, prepare
 
@@ -59,7 +60,7 @@ def main() -> None:
     options.add_argument("--data", type=Path, default=default_data())
     options.add_argument("--engine", default="auto")
     options.add_argument("--precision")
-    options.add_argument("--threads", type=int, default=min(usable_processors(), 4), help="of one call of the network")
+    options.add_argument("--threads", type=int, default=usable_processors(), help="that the network may use")
     options.add_argument("--clients", type=int, default=64)
     options.add_argument("--pictures", type=int, default=500, help="different ones that are sent")
     options.add_argument("--seconds", type=float, default=5.0, help="of each turn")
@@ -75,9 +76,10 @@ def main() -> None:
             figures: dict[str, Any] = {"memory": memory(port, process.pid, files, chosen.memory)}
             engine = described(port)
         else:
-            opened = open_engine(name=chosen.engine, threads=chosen.threads, precision=chosen.precision)
+            path, name, _ = resolve(None, chosen.engine)
+            lanes = Lanes(path, name, chosen.threads, chosen.precision)
             engine = described(port)
-            figures = load(opened, port, files, chosen.clients, chosen.seconds, chosen.turns)
+            figures = load(lanes, port, files, chosen.clients, chosen.seconds, chosen.turns)
         report.write({"engine": engine, "data": chosen.data.name, "clients": chosen.clients, **figures})
 
 
@@ -127,18 +129,24 @@ def described(port: int) -> dict[str, Any]:
     return said
 
 
-def load(engine: Engine, port: int, files: list[bytes], clients: int, seconds: float, turns: int) -> dict[str, Any]:
-    """Words/s of the engine alone and of the service, in turn, and the service's latencies."""
+def load(lanes: Lanes, port: int, files: list[bytes], clients: int, seconds: float, turns: int) -> dict[str, Any]:
+    """Words/s of the engine alone and of the service, in turn, and the service's latencies.
+
+    The engine's words/s are those of one call at a time in all threads, or of several beside each other, whichever are
+    more; a batch's time is that of one call in all threads.
+    """
     if which("wrk") is None:
         raise SystemExit("this needs wrk: apt-get install wrk")
-    pixels = np.stack([prepare(data, engine.spec) for data in (files * (BATCH // len(files) + 1))[:BATCH]])
-    batch = normalise(pixels, engine.spec)
+    spec = lanes.single.engine.spec
+    pixels = np.stack([prepare(data, spec) for data in (files * (BATCH // len(files) + 1))[:BATCH]])
+    batch = normalise(pixels, spec)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         wrk = prepared(Path(folder), files)
         for turn in range(turns + 1):
             length = seconds if turn else min(seconds, 1.0)  # the first is to warm up
-            own, batch_seconds = alone(engine, batch, length)
+            own, batch_seconds = alone(lanes.single, batch, length)
+            own = max(own, alone(lanes.stream(), batch, length)[0])
             served = crowd(wrk, port, clients, length)
             if turn:
                 rows.append({"network": own, "batch_seconds": batch_seconds, **served})
@@ -156,22 +164,21 @@ def load(engine: Engine, port: int, files: list[bytes], clients: int, seconds: f
     return {**middle, "share": median(shares), "p99_batches": median(delays), "turns": rows}
 
 
-def alone(engine: Engine, batch: np.ndarray[Any, Any], seconds: float) -> tuple[float, float]:
-    """(words/s, seconds of a batch) of the engine, with as many calls at once as fit on the processors."""
-    calls = max(1, usable_processors() // engine.threads)
+def alone(lane: Lane, batch: np.ndarray[Any, Any], seconds: float) -> tuple[float, float]:
+    """(words/s, seconds of a batch) of the engine, with as many calls at once as the lane has."""
     began = time.perf_counter()
 
     def run(_: int) -> int:
         done = 0
         while time.perf_counter() < began + seconds or not done:
-            engine.run(batch)
+            lane.run(batch)
             done += 1
         return done
 
-    with ThreadPoolExecutor(calls) as pool:
-        batches = sum(pool.map(run, range(calls)))
+    with ThreadPoolExecutor(lane.calls) as pool:
+        batches = sum(pool.map(run, range(lane.calls)))
     taken = time.perf_counter() - began
-    return batches * len(batch) / taken, taken * calls / batches
+    return batches * len(batch) / taken, taken * lane.calls / batches
 
 
 def prepared(folder: Path, files: list[bytes]) -> Path:

@@ -21,7 +21,7 @@ from crnn.boxes import rectify
 from crnn.copies import is_unopened, open_copy, unopened
 from crnn.decoding.decoder import Decoder, Reading
 from crnn.decoding.lexicon import Lexicon, Prior, WordSource, as_lexicon
-from crnn.engines import Engine, bundled_model, choose
+from crnn.engines import Engine, resolve
 from crnn.engines.lanes import Lane, Lanes
 from crnn.engines.processors import usable_processors
 from crnn.errors import CrnnError, EngineError, ImageError, OptionError
@@ -108,8 +108,7 @@ class Reader:
         self.pixel_limit = pixel_limit
         threads = usable_processors() if threads is None else threads
         if isinstance(engine, str):
-            path = bundled_model() if model is None else Path(model)
-            name, self._why = choose(path) if engine == "auto" else (engine, "asked for by name")
+            path, name, self._why = resolve(model, engine)
             self._lanes = Lanes(path, name, threads, precision)
         elif model is not None or precision is not None:
             raise OptionError("an opened engine brings its own model and precision; give only the engine")

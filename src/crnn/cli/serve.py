@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from crnn.cli._options import Engine, Model, Precision
+from crnn.cli._options import Engine, Model, Precision, Threads
 from crnn.errors import CrnnError
 
 _LIBRARIES = frozenset(
@@ -25,14 +25,7 @@ def serve(
     model: Model = None,
     engine: Engine = None,
     precision: Precision = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Threads of one call of the network; as many calls run at once as fit on the processors.",
-            show_default="all processors, 4 at most",
-        ),
-    ] = None,
+    threads: Threads = None,
     max_batch: Annotated[int, typer.Option(min=1, metavar="N", help="Words in one call of the network.")] = 64,
     max_wait_ms: Annotated[
         float, typer.Option(min=0, metavar="MS", help="How long a free network waits for words of other clients.")
@@ -86,7 +79,8 @@ def serve(
 
     from PIL import Image
 
-    from crnn.engines import open_engine
+    from crnn.engines import resolve
+    from crnn.engines.lanes import Lanes
     from crnn.engines.processors import usable_processors
     from crnn.serve.settings import Settings
 
@@ -106,7 +100,9 @@ def serve(
         cors=tuple(cors or ()),
     )
     with server.listen(host, port) as bound:
-        opened = open_engine(model, engine, threads or min(usable_processors(), 4), precision)
+        path, name, _ = resolve(model, engine)
+        lanes = Lanes(path, name, threads or usable_processors(), precision)
+        opened = lanes.single.engine
         for note in opened.notes:
             typer.echo(f"crnn: {note}", err=True)
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files; what matters becomes an error
@@ -118,4 +114,4 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         what = f"{opened.name} {opened.version}, {opened.precision}, {opened.threads} threads"
         typer.echo(f"crnn: http://{shown}:{bound.getsockname()[1]}/ ({what})", err=True)
-        server.run(server.make(application.create_app(settings, opened), settings), bound)
+        server.run(server.make(application.create_app(settings, lanes), settings), bound)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,15 +78,21 @@ def open_engine(
     Raises EngineError if the engine is unknown or cannot run here, ModelError if the model is unfit, OptionError if the
     engine does not compute in ``precision``.
     """
-    path = bundled_model() if model is None else Path(model)
-    if name is None or name == "auto":
-        name, _ = choose(path)
+    path, name, _ = resolve(model, name)
     if name not in NAMES:
         raise EngineError(f"unknown engine {name!r}; choose one of: {', '.join(NAMES)}")
     if not path.exists():
         raise ModelError(f"{path}: no such model")
     engine: Engine = getattr(import_module(f"crnn.engines.{name}"), _ENGINES[name])(path, threads, precision)
     return engine
+
+
+def resolve(model: str | os.PathLike[str] | None, name: str | None) -> tuple[Path, str, str]:
+    """(the model's file, default: the bundled weights; the engine, by default :func:`choose`'s; why that one)."""
+    path = bundled_model() if model is None else Path(model)
+    if name is None or name == "auto":
+        return path, *choose(path)
+    return path, name, "asked for by name"
 
 
 def choose(model: Path) -> tuple[str, str]:

@@ -21,6 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import crnn
 from crnn.engines import Engine
+from crnn.engines.lanes import Lanes
+from crnn.engines.processors import usable_processors
 from crnn.serve.batching import Batcher
 from crnn.serve.body import Bodies
 from crnn.serve.faults import Fault
@@ -38,13 +40,18 @@ _OPEN = ("/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 """What needs no API key, besides the page's files: whether the service is there, and the page that asks for the key."""
 
 
-def create_app(settings: Settings, engine: Engine) -> ASGIApp:
+def create_app(settings: Settings, network: Engine | Lanes) -> ASGIApp:
     """The service on an opened engine: for any ASGI server that runs its lifespan, in one process.
+
+    Lanes give a crowd several calls beside each other, and a client alone one call in all threads; with an engine all
+    calls have its threads.
 
     Without :func:`crnn.serve.server.run` the limits on connections and on the heads of requests are that server's.
     """
     metrics = Metrics()
-    batcher = Batcher(engine, settings, metrics)
+    lanes = network if isinstance(network, Lanes) else Lanes.of(network, usable_processors())
+    engine = lanes.single.engine
+    batcher = Batcher(lanes, settings, metrics)
     bodies = Bodies(settings, metrics)
     v1 = V1(settings, engine, batcher, bodies, metrics)
     v2 = V2(settings, engine, batcher, bodies, metrics)

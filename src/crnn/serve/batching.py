@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from threading import BoundedSemaphore, Lock, Thread, get_ident
+from threading import Lock, Thread
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from crnn import ctc
 from crnn.decoding.decoder import Decoder
 from crnn.decoding.lexicon import Lexicon
-from crnn.engines import Engine
-from crnn.engines.processors import usable_processors
+from crnn.engines.lanes import Lanes
 from crnn.errors import ImageError, PixelLimitError
 from crnn.images import normalise, open_picture, prepare
 from crnn.reader import as_word
+from crnn.serve.calls import Calls
 from crnn.serve.faults import Fault, busy
 from crnn.serve.metrics import Metrics
 from crnn.serve.settings import Settings
@@ -50,32 +50,29 @@ _T = TypeVar("_T")
 
 
 class Batcher:
-    """Takes words in from the event loop's thread, and runs them through ``engine``.
+    """Takes words in from the event loop's thread, and runs them through the network.
 
     A batch starts when it is full; or as soon as a call of the network is free and it has its share of the words that
     were lately in the house; or else when it has waited for ``settings.max_wait`` seconds for those. So a client alone
     never waits, and a crowd gets batches of equal size instead of a large and a small one in turn.
     """
 
-    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
-        self.spec = engine.spec
+    def __init__(self, lanes: Lanes, settings: Settings, metrics: Metrics) -> None:
+        self.spec = lanes.single.engine.spec
         self.words = 0
         """Words taken in, and not answered yet."""
-        self.failing = False
-        """Whether the last call of the network failed."""
-        self._engine, self._settings, self._metrics = engine, settings, metrics
-        self._decoder = Decoder(engine.spec)
+        self._calls, self._settings, self._metrics = Calls(lanes), settings, metrics
+        self._decoder = Decoder(self.spec)
         self._known: OrderedDict[tuple[str, ...], Decoder] = OrderedDict()
-        self._calls = max(1, usable_processors() // engine.threads)
-        self._turns = BoundedSemaphore(self._calls)
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()  # None: stop
         self._left: _Work | None = None  # taken from the queue, and too large for the batch at hand
         self._gathering = Lock()
         self._lately = 0.0  # words in the house, as many as there lately were
-        self._running: dict[int, float] = {}  # when the calls of the network that are under way began
         self._slow = ThreadPoolExecutor(_SLOW_THREADS, "crnn-slow")
         self._lexicons = ThreadPoolExecutor(1, "crnn-lexicon")
-        self._threads = [Thread(target=self._work, name="crnn-batch", daemon=True) for _ in range(self._calls + 1)]
+        self._threads = [
+            Thread(target=self._work, name="crnn-batch", daemon=True) for _ in range(self._calls.count + 1)
+        ]
 
     def start(self) -> None:
         """Start the threads; to be called in the event loop."""
@@ -84,8 +81,12 @@ class Batcher:
             thread.start()
 
     async def warm_up(self) -> None:
-        """Run the network once, on nothing: the first call takes longer. Raises Fault if it fails."""
-        await self.infer(np.zeros((1, *self.spec.input_shape), self.spec.input_dtype))
+        """Open the lane for crowds, and run the network once on nothing: the first call takes longer.
+
+        Raises Fault if it fails.
+        """
+        await self._loop.run_in_executor(None, self._calls.open)
+        await self._try()
 
     def close(self) -> None:
         """Stop the threads, once they have done what is in the queue."""
@@ -148,15 +149,17 @@ class Batcher:
 
     async def trouble(self) -> str | None:
         """Why nothing can be read at present, in a line; None if it can. Asks the network if it failed last time."""
-        oldest = min(list(self._running.values()), default=None)  # a copy: threads change it
-        if oldest is not None and time.monotonic() - oldest > self._settings.seconds:
+        if self._calls.longest() > self._settings.seconds:
             return "a call of the network does not come back"
-        if self.failing:
+        if self._calls.failing:
             with suppress(Fault):
-                await self.warm_up()
-        return "the network fails" if self.failing else None
+                await self._try()
+        return "the network fails" if self._calls.failing else None
 
     # In the event loop
+
+    async def _try(self) -> None:
+        await self.infer(np.zeros((1, *self.spec.input_shape), self.spec.input_dtype))
 
     def _request(self, tasks: int, words: int) -> Request:
         if self.words + words > self._settings.queue_words:
@@ -220,7 +223,7 @@ class Batcher:
         turn, patience = False, 0.0
         while room:
             if batch and not turn:
-                turn = self._turns.acquire(blocking=False)
+                turn = self._calls.take_turn(wait=False)
                 patience = time.monotonic() + self._settings.max_wait
             if turn and self._is_share(self._settings.max_batch - room):
                 break
@@ -242,13 +245,13 @@ class Batcher:
                 batch.append(task)
                 room -= task.count
         if batch and not turn:
-            self._turns.acquire()
+            self._calls.take_turn(wait=True)
         self._lately = max(self.words, 0.9 * self._lately)
         return batch
 
     def _is_share(self, words: int) -> bool:
         """While a batch is computed another one gathers; with as many words in each, neither waits for the other."""
-        return words * max(2, self._calls) >= max(self.words, self._lately)
+        return words * max(2, self._calls.count) >= max(self.words, self._lately)
 
     def _ready(self, task: _Work) -> bool:
         """Whether the task can go into a batch. If not, it is settled, or comes back when it can."""
@@ -284,24 +287,13 @@ class Batcher:
     def _compute(self, batch: list[_Work]) -> None:
         pictures = [task for task in batch if isinstance(task, PictureTask)]
         tensors = [task for task in batch if isinstance(task, TensorTask)]
+        inputs = [task.rows for task in tensors]
+        if pictures:
+            pixels = np.stack([task.pixels for task in pictures if task.pixels is not None])
+            inputs.insert(0, normalise(pixels, self.spec))
+        rows = inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
         began = time.monotonic()
-        thread = get_ident()
-        try:
-            self._running[thread] = began
-            inputs = [task.rows for task in tensors]
-            if pictures:
-                pixels = np.stack([task.pixels for task in pictures if task.pixels is not None])
-                inputs.insert(0, normalise(pixels, self.spec))
-            logp = self._engine.run(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
-            self.failing = False
-        except Exception:
-            if not self.failing:  # said once, until it works again
-                _log.exception("crnn: the network failed on %d words", sum(task.count for task in batch))
-            self.failing = True
-            raise
-        finally:
-            del self._running[thread]
-            self._turns.release()
+        logp = self._calls.run(rows, alone=self.words <= len(rows))
         self._metrics.engine_seconds.observe(time.monotonic() - began)
         self._metrics.batch_size.observe(logp.shape[1])
         for task in batch:

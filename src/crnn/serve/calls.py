@@ -1,0 +1,62 @@
+"""The calls of the network: how many run at once, in which lane, and whether they come back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from threading import BoundedSemaphore, get_ident
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crnn.engines.lanes import Lanes
+
+_log = logging.getLogger("crnn.serve")
+
+
+class Calls:
+    """Turns at the network, each for one batch. Any thread may take one, and has to run something in it."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.count = lanes.calls
+        """How many run at once."""
+        self.failing = False
+        """Whether the last one failed."""
+        self._lanes = lanes
+        self._turns = BoundedSemaphore(self.count)
+        self._running: dict[int, float] = {}  # when those that are under way began, by thread
+
+    def open(self) -> None:
+        """Open what crowds need, which otherwise the first of them waits for."""
+        self._lanes.stream()
+
+    def take_turn(self, wait: bool) -> bool:
+        """Whether there was a turn to be had; if ``wait``, once there is."""
+        return self._turns.acquire(blocking=wait)
+
+    def run(self, batch: NDArray[Any], alone: bool) -> NDArray[np.float32]:
+        """One call, as :meth:`crnn.engines.Engine.run`, in a turn that was taken; it is given back.
+
+        A batch that is ``alone``, with no other in sight, gets all threads for its one call.
+        """
+        try:
+            lane = self._lanes.single if alone and not self._running else self._lanes.stream()
+            self._running[get_ident()] = time.monotonic()
+            logp = lane.run(batch)
+            self.failing = False
+        except Exception:
+            if not self.failing:  # said once, until it works again
+                _log.exception("crnn: the network failed on %d words", len(batch))
+            self.failing = True
+            raise
+        finally:
+            self._running.pop(get_ident(), None)
+            self._turns.release()
+        return logp
+
+    def longest(self) -> float:
+        """Seconds since the oldest call that is under way began."""
+        return time.monotonic() - min(
+            list(self._running.values()), default=time.monotonic()
+        )  # a copy: threads change it
