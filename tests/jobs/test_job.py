@@ -304,29 +304,3 @@ def test_a_lexicon(source: Path, tmp_path: Path) -> None:
     assert set(texts(tmp_path / "out")) == {"000007", "000008"}
     assert all(0 <= row["kept"] <= 1 for row in rows(tmp_path / "out"))
     assert made["options"]["knowledge"]["lexicon"]["words"] == 2
-
-
-def test_its_memory_is_level(tmp_path: Path) -> None:
-    (tmp_path / "in.parquet").write_bytes(_many(15_000))
-    held: list[int] = []
-
-    def watch(status: Status) -> None:
-        if status.words % 1000 == 0:
-            held.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
-
-    run(job(tmp_path / "in.parquet", tmp_path / "out", part=1500), Here(), watch)
-    assert len(held) == 15
-    assert max(held[5:]) - max(held[:5]) < 8 << 20
-
-
-def _many(count: int) -> bytes:
-    import io
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    images = [numbered(i) for i in range(100)]
-    file = io.BytesIO()
-    data = pa.table({"image": [images[i % 100] for i in range(count)]})
-    pq.write_table(data, file, row_group_size=1000, use_dictionary=False)
-    return file.getvalue()

@@ -1,0 +1,48 @@
+"""A job's memory over many real words, read by the real network."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from crnn.datasets.lmdb import LmdbReader
+from crnn.jobs.run import Here, Job, Status, run
+
+COUNT = 50_000
+
+
+def test_it_is_level_over_fifty_thousand_words(data_dir: Path, tmp_path: Path) -> None:
+    links(data_dir / "IIIT5K_train_lmdb", tmp_path / "in")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # which holds nothing of other tests
+        held = pool.submit(watched, tmp_path / "in", tmp_path / "out").result()
+    assert len(held) == COUNT // 1000
+    early, late = held[10:30], held[30:]  # the first words still make room for what is used again
+    assert max(late) - max(early) < 16 << 20, [round(size / 2**20) for size in held]
+
+
+def links(source: Path, folder: Path) -> None:
+    """A folder with :data:`COUNT` names for the pictures of a data set."""
+    folder.mkdir()
+    reader = LmdbReader(source)
+    pictures = [reader.image_bytes(i) for i in range(len(reader))]
+    for i in range(COUNT):
+        file = folder / f"{i:06}.png"
+        if i < len(pictures):
+            file.write_bytes(pictures[i])
+        else:
+            os.link(folder / f"{i % len(pictures):06}.png", file)
+
+
+def watched(source: Path, output: Path) -> list[int]:
+    """Bytes that this process holds after each thousand words of a job; called in a process of its own."""
+    held: list[int] = []
+
+    def watch(status: Status) -> None:
+        if status.words >= 1000 * (len(held) + 1):
+            held.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+
+    made = run(Job(str(source), str(output), {}), Here(), watch)
+    assert made["counts"]["words"] == COUNT and not made["counts"]["errors"]
+    return held
