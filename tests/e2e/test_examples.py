@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import csv
 import json
+import runpy
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -21,10 +25,10 @@ def test_they_are_read() -> None:
     assert len(wrong) <= 4, wrong  # some are hard
 
 
-def test_pictures_of_many_sorts_and_a_program() -> None:
+def test_pictures_of_many_sorts_and_programs() -> None:
     modes, turned = set(), 0
     for path in FOLDER.iterdir():
-        if path.name == "draw_meters.py":  # draws the words of docs/fine-tuning.md
+        if path.suffix == ".py":  # of docs/fine-tuning.md
             continue
         assert path.suffix in (".png", ".jpg")
         with Image.open(path) as image:
@@ -38,3 +42,40 @@ def test_the_odd_ones_are_read_right(name: str) -> None:
     """Turned by EXIF, transparent, 16-bit, with a palette: what each would be misread by."""
     result = CliRunner().invoke(app, ["read", str(FOLDER / name)])
     assert result.stdout.split("\t")[0] == Path(name).stem
+
+
+def test_words_on_which_two_readers_agree_are_kept(tmp_path: Path) -> None:
+    """With stand-ins for the two: a picture's width says what the first one sees."""
+    program = runpy.run_path(str(FOLDER / "label_by_agreement.py"))
+    found = program["Found"]
+    source = tmp_path / "in"
+    source.mkdir()
+    ink = Image.new("RGBA", (100, 40), (0, 0, 0, 0))
+    ink.paste((255, 255, 255, 255), (20, 10, 80, 30))
+    ink.save(source / "white ink.png")
+    ink.resize((200, 80)).save(source / "larger.webp")
+    Image.new("L", (300, 100), 200).save(source / "photograph.jpg")
+    (source / "broken.png").write_bytes(b"nothing")
+    (source / "notes.txt").write_text("no picture")
+    box = 10, 10, 90, 40
+    seen = {
+        116: [found(box, "Shop", 0.9), found(box, "two words", 0.9), found(box, "unsure", 0.8), found(box, "x", 1.0)],
+        232: [found((0, 0, 80, 10), "low", 1.0), found((0, 0, 20, 80), "high", 1.0), found(box, "caf\u00e9", 1.0)],
+        340: [found(box, "$5.50", 0.9), found((5, 5, 300, 120), "Unlike", 1.0)],
+    }
+    crops: list[Any] = []
+
+    def check(crop: Any) -> tuple[str, float]:
+        crops.append(crop)
+        return ("5-50", "other", "shop")[len(crops) - 1], 0.9
+
+    looked, kept = program["label"](source, tmp_path / "out", lambda pixels: seen[pixels.shape[1]], check)
+    assert (looked, kept) == (3, 2)
+    with (tmp_path / "out" / "labels.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert [text for _, text in rows] == ["$5.50", "Shop"]
+    for name, _ in rows:
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert picture.height <= 64
+    white = crops[-1]  # bright ink, so on a dark ground
+    assert white.max() == 255 and np.median(white[:3]) < 90
