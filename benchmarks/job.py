@@ -1,56 +1,33 @@
-"""A job beside the Reader alone: how fast it is, from where, with how many workers, and whether its memory stays level.
+"""A job beside the Reader alone: how fast it is, from where, and with how many workers.
 
-``python benchmarks/job.py [--data LMDB] [--engine NAME] [--workers N ...] [--light 1000000] [--real 50000]``
+``python benchmarks/job.py [--data LMDB] [--engine NAME] [--workers N ...]``
 """
 
 from __future__ import annotations
 
 import io
-import multiprocessing
-import os
 import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from common import Report, default_data, parser, words
-from numpy.typing import NDArray
+from common import Light, Report, default_data, fill, parser, words
 
 from crnn.datasets.lmdb import LmdbWriter
-from crnn.engines import bundled_model
 from crnn.engines.processors import usable_processors
-from crnn.jobs.run import Here, Job, Runner, Status, run
+from crnn.jobs.run import Here, Job, Runner, run
 from crnn.jobs.units import Layout
 from crnn.reader import Item, Reader
-from crnn.spec import DELIVERABLE
 
 MARKS = ("<!-- job figures: python benchmarks/job.py --page docs/jobs.md -->\n", "<!-- end of job figures -->\n")
 
 NETWORK = 10e9 / 8  # bytes/s of a 10 Gbit/s link
 REQUESTS = 5500  # GET/s that S3 gives a prefix: "Best practices design patterns: optimizing Amazon S3 performance"
-
-
-class Light:
-    """A network that costs nothing: what is left is the cost of the job itself."""
-
-    name, version, precision, device, threads = "light", "1", "float32", "CPU", 1
-    spec, notes = DELIVERABLE, ()
-
-    def __init__(self) -> None:
-        self.path = bundled_model()
-
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The same text for every word."""
-        logp = np.full((26, len(batch), 37), -20, np.float32)
-        logp[:, :, 0] = logp[3, :, 12] = logp[9, :, 20] = 0
-        return logp
 
 
 def main() -> None:
@@ -60,8 +37,6 @@ def main() -> None:
     options.add_argument("--engine", default="auto")
     options.add_argument("--count", type=int, default=2000, help="words a turn")
     options.add_argument("--workers", type=int, nargs="*", default=[], help="also on Ray, with so many workers in turn")
-    options.add_argument("--light", type=int, default=0, metavar="N", help="memory over N words, with no network")
-    options.add_argument("--real", type=int, default=0, metavar="N", help="memory over N words, with the network")
     options.add_argument("--page", type=Path, metavar="FILE", help="write the figures into this page")
     chosen = options.parse_args()
     report = Report("job", chosen.json)
@@ -73,20 +48,12 @@ def main() -> None:
         figures["ray"] = [
             on_ray(inputs["tar archives"], Path(folder) / "out", chosen.engine, n) for n in chosen.workers
         ]
-        for name, count, engine in (("light", chosen.light, Light()), ("real", chosen.real, chosen.engine)):
-            if count:
-                figures[name] = memory(pictures, count, engine, Path(folder))
     figures |= beyond(figures)
     for line in in_words(figures):
         print(line.strip("|- "))
     report.write(figures)
     if chosen.page is not None:
-        page = chosen.page.read_text(encoding="utf-8")
-        before, rest = page.split(MARKS[0])
-        after = rest.split(MARKS[1])[1]
-        chosen.page.write_text(
-            before + MARKS[0] + "\n".join(in_words(figures)) + "\n" + MARKS[1] + after, encoding="utf-8"
-        )
+        fill(chosen.page, MARKS, in_words(figures))
 
 
 def as_files(path: Path, pictures: list[bytes]) -> Path:
@@ -178,36 +145,6 @@ def on_ray(source: Path, output: Path, engine: str, workers: int) -> dict[str, A
     return {"workers": workers, "words_per_second": (last - first) / (end - begin)}
 
 
-def memory(pictures: list[bytes], count: int, engine: Any, folder: Path) -> dict[str, Any]:
-    """Bytes that a process of its own holds after each tenth of ``count`` words, and its words/s."""
-    source = folder / "many.parquet"
-    with pq.ParquetWriter(source, pa.schema([("image", pa.binary())]), use_dictionary=False) as writer:
-        for batch in batches(pictures, count):
-            writer.write_table(pa.table({"image": batch}))
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # what this one did is not the job's
-        found = pool.submit(watched_job, source, count, engine, folder / "out").result()
-    shutil.rmtree(folder / "out")
-    return found
-
-
-def watched_job(source: Path, count: int, engine: Any, output: Path) -> dict[str, Any]:
-    """The figures of :func:`memory`."""
-    held: list[int] = []
-
-    def watch(status: Status) -> None:
-        if status.words >= (len(held) + 1) * count / 10:
-            held.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
-
-    made = run(Job(str(source), str(output), {"engine": engine}), Here(), watch)
-    return {"words": count, "held": held, "words_per_second": count / made["seconds"]}
-
-
-def batches(pictures: list[bytes], count: int) -> Iterator[list[bytes]]:
-    """``count`` pictures, a thousand at a time."""
-    for first in range(0, count, 1000):
-        yield [pictures[i % len(pictures)] for i in range(first, min(first + 1000, count))]
-
-
 def beyond(figures: dict[str, Any]) -> dict[str, Any]:
     """What one core reads, and how many of them a network link and an object store can feed."""
     core = figures["reader"] / figures["processors"]
@@ -234,14 +171,6 @@ def in_words(figures: dict[str, Any]) -> list[str]:
     if figures["ray"]:
         on = [f"{row['workers']} workers {row['words_per_second']:,.0f} words/s" for row in figures["ray"]]
         lines += ["", f"On Ray, workers of one thread: {', '.join(on)}."]
-    for name, what in (("light", "with no network"), ("real", "with the network")):
-        if name in figures:
-            held = [each / 2**20 for each in figures[name]["held"]]
-            lines += [
-                "",
-                f"Memory over {figures[name]['words']:,} words {what}: {held[0]:,.0f} MiB after the first tenth, "
-                f"{held[-1]:,.0f} MiB at the end, {max(held):,.0f} MiB at most.",
-            ]
     lines += [
         "",
         f"A core reads {figures['a_core']:,.0f} words/s: {figures['bytes_a_core'] / 1e6:,.2f} MB/s of pictures, "
