@@ -210,20 +210,20 @@ def test_pasted(page: Page, context: BrowserContext) -> None:
 
 
 def test_lexicon(page: Page) -> None:
-    drop(page, *paths("coffee", "regency"))
+    drop(page, *paths("sale50", "regency"))
     first = texts(page, 2)
-    assert first == ["calfee", "regency"]
+    assert first == ["sale5o", "regency"]
     page.get_by_text("Read only certain words").click()
-    page.get_by_label("Words that are possible").fill("coffee\nbakery\n")
+    page.get_by_label("Words that are possible").fill("sale50\nbakery\n")
     page.get_by_role("button", name="Read all pictures again").click()
-    expect(page.locator(".card h3").first).to_have_text("coffee")
+    expect(page.locator(".card h3").first).to_have_text("sale50")
     read = texts(page, 2)
-    assert read[0] == "coffee" and read[1] in ("coffee", "bakery")
-    assert "Without the list, it reads “calfee”." in card(page, "coffee.jpg")
+    assert read[0] == "sale50" and read[1] in ("sale50", "bakery")
+    assert "Without the list, it reads “sale5o”." in card(page, "sale50.png")
     assert "fit below 0.001, low" in card(page, "regency.jpg")
     page.get_by_label("Words that are possible").fill("")
     page.get_by_role("button", name="Read all pictures again").click()
-    expect(page.locator(".card h3").first).to_have_text("calfee")
+    expect(page.locator(".card h3").first).to_have_text("sale5o")
 
 
 def test_saved_and_copied(page: Page, context: BrowserContext, tmp_path: Path) -> None:
