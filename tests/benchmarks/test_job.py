@@ -4,23 +4,35 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "src" / "crnn" / "samples" / "words_lmdb"
 
 
-def test_job(tmp_path: Path) -> None:
-    file, page = tmp_path / "job.json", tmp_path / "jobs.md"
+def run(name: str, folder: Path, *options: object) -> tuple[dict[str, Any], str]:
+    """What a benchmark measures, and a copy of the page that it writes its figures into."""
+    file, page = folder / "figures.json", folder / "jobs.md"
     page.write_text((ROOT / "docs" / "jobs.md").read_text(encoding="utf-8"), encoding="utf-8")
-    options = ["--data", SAMPLE, "--count", 40, "--engine", "onnxruntime", "--light", 2000, "--real", 100]
-    command = [sys.executable, ROOT / "benchmarks" / "job.py", *options, "--json", file, "--page", page]
-    done = subprocess.run([str(each) for each in command], capture_output=True, text=True, timeout=300)
+    always = ("--data", SAMPLE, "--engine", "onnxruntime", "--json", file, "--page", page)
+    command = [str(each) for each in (sys.executable, ROOT / "benchmarks" / name, *always, *options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    found = json.loads(file.read_text())
+    return json.loads(file.read_text()), page.read_text(encoding="utf-8")
+
+
+def test_speed(tmp_path: Path) -> None:
+    found, page = run("job.py", tmp_path, "--count", 40)
     assert [row["input"] for row in found["inputs"]] == ["picture files", "tar archives", "Parquet", "LMDB"]
     assert all(row["alone"] > row["words_per_second"] > 0 for row in found["inputs"])
-    assert (found["light"]["words"], len(found["light"]["held"])) == (2000, 10)
-    assert found["real"]["words"] == 100 and found["cores_of_a_link"] > found["cores_of_a_prefix"] > 0
-    written = page.read_text(encoding="utf-8")
-    assert f"The Reader alone, on pictures in memory: {found['reader']:,.0f} words/s" in written
-    assert "Memory over 2,000 words with no network" in written and "## The Reader in a job of your own" in written
+    assert found["cores_of_a_link"] > found["cores_of_a_prefix"] > 0
+    assert f"The Reader alone, on pictures in memory: {found['reader']:,.0f} words/s" in page
+    assert "## The Reader in a job of your own" in page
+
+
+def test_memory(tmp_path: Path) -> None:
+    found, page = run("job_memory.py", tmp_path, "--light", 2000, "--real", 100)
+    assert (found["light"]["words"], len(found["light"]["held"]), found["real"]["words"]) == (2000, 10, 100)
+    assert all(size > 50 << 20 for size in found["light"]["held"] + found["real"]["held"])
+    assert "- over 2,000 words with no network: " in page and "- over 100 words with the network: " in page
+    assert "1,000,000 words" not in page and "## The Reader in a job of your own" in page

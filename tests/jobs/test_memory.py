@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from statistics import median
 
 from crnn.datasets.lmdb import LmdbReader
 from crnn.jobs.run import Here, Job, Status, run
@@ -18,8 +19,9 @@ def test_it_is_level_over_fifty_thousand_words(data_dir: Path, tmp_path: Path) -
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # which holds nothing of other tests
         held = pool.submit(watched, tmp_path / "in", tmp_path / "out").result()
     assert len(held) == COUNT // 1000
-    early, late = held[10:30], held[30:]  # the first words still make room for what is used again
-    assert max(late) - max(early) < 16 << 20, [round(size / 2**20) for size in held]
+    early, late = held[10:25], held[35:]  # the first words still make room for what is used again
+    # It goes up and down by some 30 MiB with how many pictures wait at the moment; losing 1 kB a word would show.
+    assert median(late) - median(early) < 16 << 20, [round(size / 2**20) for size in held]
 
 
 def links(source: Path, folder: Path) -> None:
