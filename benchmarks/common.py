@@ -44,13 +44,6 @@ def words(path: Path, count: int = 0) -> tuple[list[bytes], list[str]]:
     return [reader.image_bytes(i) for i in chosen], [reader.label(i) for i in chosen]
 
 
-def fill(page: Path, marks: tuple[str, str], lines: list[str]) -> None:
-    """Writes lines between two marks of a page."""
-    before, rest = page.read_text(encoding="utf-8").split(marks[0])
-    after = rest.split(marks[1])[1]
-    page.write_text(before + marks[0] + "\n".join(lines) + "\n" + marks[1] + after, encoding="utf-8")
-
-
 class Light:
     """A network that costs nothing: what is left is the cost of the job itself."""
 

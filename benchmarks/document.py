@@ -200,14 +200,17 @@ TABLES: dict[str, Callable[..., str]] = {
 }
 
 
-def replace_blocks(page: str, made: Callable[[str], str]) -> str:
-    """The page with what ``made`` gives for its name between each ``<!-- NAME -->`` and ``<!-- end -->``."""
-    return re.sub(
-        r"<!-- (\w+) -->\n.*?<!-- end -->",
-        lambda found: f"<!-- {found[1]} -->\n{made(found[1])}\n<!-- end -->",
-        page,
-        flags=re.DOTALL,
-    )
+def replace_blocks(page: str, made: Callable[[str], str | None]) -> str:
+    """The page with what ``made`` gives for its name between each ``<!-- NAME -->`` and ``<!-- end -->``.
+
+    A block for which it gives None is left as it is.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        text = made(found[1])
+        return found[0] if text is None else f"<!-- {found[1]} -->\n{text}\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", block, page, flags=re.DOTALL)
 
 
 def fill(page: str, figures: dict[str, Figures]) -> str:

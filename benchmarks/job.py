@@ -16,7 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from common import Light, Report, default_data, fill, parser, words
+from common import Light, Report, default_data, parser, words
+from document import replace_blocks
 
 from crnn.datasets.lmdb import LmdbWriter
 from crnn.engines.processors import usable_processors
@@ -24,14 +25,12 @@ from crnn.jobs.run import Here, Job, Runner, run
 from crnn.jobs.units import Layout
 from crnn.reader import Item, Reader
 
-MARKS = ("<!-- job figures: python benchmarks/job.py --page docs/jobs.md -->\n", "<!-- end of job figures -->\n")
-
 NETWORK = 10e9 / 8  # bytes/s of a 10 Gbit/s link
 REQUESTS = 5500  # GET/s that S3 gives a prefix: "Best practices design patterns: optimizing Amazon S3 performance"
 
 
 def main() -> None:
-    """Prints words/s of the Reader and of jobs, what follows for many machines, and memory as words go by."""
+    """Prints words/s of the Reader and of jobs, and what follows for many machines."""
     options = parser(__doc__)
     options.add_argument("--data", type=Path, default=default_data())
     options.add_argument("--engine", default="auto")
@@ -53,7 +52,9 @@ def main() -> None:
         print(line.strip("|- "))
     report.write(figures)
     if chosen.page is not None:
-        fill(chosen.page, MARKS, in_words(figures))
+        page = chosen.page.read_text(encoding="utf-8")
+        page = replace_blocks(page, {"job": "\n".join(in_words(figures))}.get)
+        chosen.page.write_text(page, encoding="utf-8")
 
 
 def as_files(path: Path, pictures: list[bytes]) -> Path:

@@ -16,11 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from common import SAMPLE, Light, Report, default_data, fill, parser, words
+from common import SAMPLE, Light, Report, default_data, parser, words
+from document import replace_blocks
 
 from crnn.jobs.run import Here, Job, Status, run
-
-MARKS = ("<!-- memory: python benchmarks/job_memory.py --page docs/jobs.md -->\n", "<!-- end of memory -->\n")
 
 
 def main() -> None:
@@ -43,7 +42,9 @@ def main() -> None:
         print(line)
     report.write(figures)
     if chosen.page is not None:
-        fill(chosen.page, MARKS, in_words(figures))
+        page = chosen.page.read_text(encoding="utf-8")
+        page = replace_blocks(page, {"memory": "\n".join(in_words(figures))}.get)
+        chosen.page.write_text(page, encoding="utf-8")
 
 
 def memory(pictures: list[bytes], count: int, engine: Any, folder: Path) -> dict[str, Any]:

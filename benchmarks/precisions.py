@@ -12,7 +12,7 @@ from typing import Any
 from common import Report, default_data, parser
 
 from crnn.engines import Engine, open_engine
-from crnn.errors import OptionError
+from crnn.errors import EngineError, OptionError
 from crnn.evaluation.evaluate import evaluate
 
 CHOICES = (
@@ -39,7 +39,7 @@ def main() -> None:
     for name, precision in CHOICES:
         try:
             engine: Engine | None = open_engine(chosen.model, name, precision=precision) if find_spec(name) else None
-        except OptionError as error:
+        except (EngineError, OptionError) as error:  # bfloat16 on a processor without it
             print(error)
             continue
         if engine is None:

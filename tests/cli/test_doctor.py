@@ -42,7 +42,7 @@ def test_a_working_installation() -> None:
 
 
 OFFLINE = """
-import socket, sys, time
+import socket, sys
 def refused(*_, **__): raise OSError("no network here")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refused
 sys.argv = ["crnn", "doctor"]
@@ -51,17 +51,11 @@ main()
 """
 
 
-def test_offline_quick_and_without_torch() -> None:
-    quickest = 60.0
-    for _ in range(3):  # the machine may be busy with something else
-        began, code = time.perf_counter(), OFFLINE.replace("import socket", "import resource, socket")
-        done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True)
-        quickest = min(quickest, time.perf_counter() - began)
-        assert done.returncode == 0, done.stderr
-        assert not any(line.endswith("| torch") for line in done.stderr.splitlines())
-        if quickest < 2:
-            break
-    assert quickest < 2
+def test_offline_and_without_what_is_slow_to_import() -> None:
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", OFFLINE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "numpy" in imported and not imported & {"torch", "cv2", "ray", "tensorboard", "matplotlib"}
 
 
 def test_require() -> None:

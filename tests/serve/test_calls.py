@@ -5,9 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import numpy as np
+import pytest
 from tests.serve.light import Bars, Client, png, serving
 
 from crnn.engines.lanes import Lane, Lanes
+from crnn.serve.calls import Calls
 
 
 def test_a_client_alone_gets_all_threads_and_a_crowd_gets_calls_beside_each_other() -> None:
@@ -43,3 +46,19 @@ def test_crowds_of_clients_are_read_right_in_both_ways() -> None:
 
         assert all(pool.map(read, range(8)))
         assert sum(beside.sizes) > 0
+
+
+def test_a_turn_is_given_back_whatever_fails() -> None:
+    calls = Calls(Lanes.of(Bars(), 1))
+    rows = np.zeros((1, 1, 32, 100), np.float32)
+
+    def broken() -> np.ndarray:
+        raise MemoryError("no room for the batch")
+
+    for _ in range(3):  # with one turn in all, a lost one would be missed
+        assert calls.take_turn(wait=False)
+        with pytest.raises(MemoryError):
+            calls.run(1, broken, alone=True)
+        assert calls.failing and calls.longest() == 0
+    assert calls.take_turn(wait=False)
+    assert calls.run(1, lambda: rows, alone=True).shape == (26, 1, 37) and not calls.failing

@@ -76,6 +76,9 @@ def train(
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Samples of a batch.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches of an update, of each process.")] = None,
+    replay: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Hard samples taken again for each new one; 0.5, say.")
+    ] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate after warm-up.")] = None,
     warm_up: Annotated[int | None, typer.Option(help="Steps of warm-up.")] = None,
     average: Annotated[float | None, typer.Option(help="Decay of the moving average of the weights.")] = None,
@@ -128,6 +131,7 @@ def train(
         "stop_after": stop_after,
         "batch": batch,
         "accumulate": accumulate,
+        "replay": replay,
         "rate": rate,
         "warm_up": warm_up,
         "average": average,
@@ -199,9 +203,10 @@ def _train(trainer: Trainer, pause: float | None, out: Console, err: Console) ->
         finally:
             for number, handler in zip(numbers, handlers, strict=True):
                 signal.signal(number, handler)
+    again = f", {trainer.replay.taken} times one of them again" if trainer.replay.taken else ""
     say(
         out,
-        f"step {end.step}, {end.position} samples in all; {end.images} in this go at {end.speed:.1f} images/s, "
+        f"step {end.step}, {end.position} samples in all{again}; {end.images} in this go at {end.speed:.1f} images/s, "
         f"{end.waited / max(end.seconds, 1e-9):.1%} of the time waiting for data; {end.skipped} steps skipped",
     )
     best = trainer.best

@@ -70,9 +70,8 @@ class Batcher:
         self._lately = 0.0  # words in the house, as many as there lately were
         self._slow = ThreadPoolExecutor(_SLOW_THREADS, "crnn-slow")
         self._lexicons = ThreadPoolExecutor(1, "crnn-lexicon")
-        self._threads = [
-            Thread(target=self._work, name="crnn-batch", daemon=True) for _ in range(self._calls.count + 1)
-        ]
+        threads = self._calls.count + 1  # one gathers while the others compute
+        self._threads = [Thread(target=self._work, name="crnn-batch", daemon=True) for _ in range(threads)]
 
     def start(self) -> None:
         """Start the threads; to be called in the event loop."""
@@ -287,13 +286,9 @@ class Batcher:
     def _compute(self, batch: list[_Work]) -> None:
         pictures = [task for task in batch if isinstance(task, PictureTask)]
         tensors = [task for task in batch if isinstance(task, TensorTask)]
-        inputs = [task.rows for task in tensors]
-        if pictures:
-            pixels = np.stack([task.pixels for task in pictures if task.pixels is not None])
-            inputs.insert(0, normalise(pixels, self.spec))
-        rows = inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
+        words = sum(task.count for task in batch)
         began = time.monotonic()
-        logp = self._calls.run(rows, alone=self.words <= len(rows))
+        logp = self._calls.run(words, lambda: self._input(pictures, tensors), alone=self.words <= words)
         self._metrics.engine_seconds.observe(time.monotonic() - began)
         self._metrics.batch_size.observe(logp.shape[1])
         for task in batch:
@@ -311,6 +306,14 @@ class Batcher:
                 self._decode(*args)
             else:  # looking through a lexicon takes its time
                 self._lexicons.submit(self._decode, *args)
+
+    def _input(self, pictures: list[PictureTask], tensors: list[TensorTask]) -> NDArray[Any]:
+        """The network's input: pictures first, then what came as its input already."""
+        inputs = [task.rows for task in tensors]
+        if pictures:
+            pixels = np.stack([task.pixels for task in pictures if task.pixels is not None])
+            inputs.insert(0, normalise(pixels, self.spec))
+        return inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
 
     def _decode(self, decoder: Decoder, tasks: list[PictureTask], logp: NDArray[np.float32]) -> None:
         done: list[tuple[_Work, Result]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from threading import BoundedSemaphore, get_ident
 from typing import Any
 
@@ -35,28 +36,28 @@ class Calls:
         """Whether there was a turn to be had; if ``wait``, once there is."""
         return self._turns.acquire(blocking=wait)
 
-    def run(self, batch: NDArray[Any], alone: bool) -> NDArray[np.float32]:
-        """One call, as :meth:`crnn.engines.Engine.run`, in a turn that was taken; it is given back.
+    def run(self, words: int, batch: Callable[[], NDArray[Any]], alone: bool) -> NDArray[np.float32]:
+        """One call on what ``batch`` makes, in a turn that was taken; it is given back, whatever fails.
 
-        A batch that is ``alone``, with no other in sight, gets all threads for its one call.
+        Input and output are those of :meth:`crnn.engines.Engine.run`, for so many words. A batch that is ``alone``,
+        with no other in sight, gets all threads for its one call. Raises what making it or the engine raises.
         """
+        self._running[get_ident()] = time.monotonic()
         try:
-            lane = self._lanes.single if alone and not self._running else self._lanes.stream()
-            self._running[get_ident()] = time.monotonic()
-            logp = lane.run(batch)
+            lane = self._lanes.single if alone and len(self._running) == 1 else self._lanes.stream()
+            logp = lane.run(batch())
             self.failing = False
         except Exception:
             if not self.failing:  # said once, until it works again
-                _log.exception("crnn: the network failed on %d words", len(batch))
+                _log.exception("crnn: the network failed on %d words", words)
             self.failing = True
             raise
         finally:
-            self._running.pop(get_ident(), None)
+            del self._running[get_ident()]
             self._turns.release()
         return logp
 
     def longest(self) -> float:
-        """Seconds since the oldest call that is under way began."""
-        return time.monotonic() - min(
-            list(self._running.values()), default=time.monotonic()
-        )  # a copy: threads change it
+        """Seconds since the oldest call that is under way began; 0 if none is."""
+        now = time.monotonic()
+        return now - min(list(self._running.values()), default=now)  # a copy: threads change it

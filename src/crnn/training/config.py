@@ -12,7 +12,8 @@ from crnn.files import write_whole
 from crnn.spec import FRAME_PITCH, ModelSpec
 
 CONFIG = "config.json"
-_NOT_NEGATIVE = ("synthetic", "warm_up", "decay", "minutes", "steps", "freeze", "stop_after", "workers", "weight_decay")
+_NOT_NEGATIVE = ("synthetic", "replay", "warm_up", "decay", "minutes", "steps", "freeze", "stop_after", "workers")
+_NOT_NEGATIVE += ("weight_decay",)
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class TrainConfig:
         seed: of the weights' first values and of the sample stream.
         batch: words of a batch; each process takes ``accumulate`` batches a step.
         accumulate: batches whose gradients make up one update. BatchNorm sees each batch by itself.
+        replay: samples taken again for each new one, of those that were hard to read
+            (:mod:`crnn.training.replay`); a batch has so many more. For one process.
         rate: AdamW's learning rate after warm-up.
         warm_up: steps of linear warm-up, counted from the run's first step.
         decay: 0 for a constant rate; else the rate falls linearly to nothing over so many steps, and the run ends.
@@ -58,6 +61,7 @@ class TrainConfig:
     seed: int = 0
     batch: int = 64
     accumulate: int = 1
+    replay: float = 0.0
     rate: float = 8e-4
     warm_up: int = 400
     decay: int = 0

@@ -26,6 +26,7 @@ from crnn.training.network import CRNN
 from crnn.training.precision import precision
 from crnn.training.processes import batch_and_accumulate, device_type, start
 from crnn.training.progress import LOG, Progress, TensorBoard, open_log
+from crnn.training.replay import Replay
 from crnn.training.schedule import finished, learning_rate
 from crnn.training.stopping import BEST, Best
 from crnn.training.validation import HeldOut, Validation, validate
@@ -60,6 +61,8 @@ class Trainer:
         self.spec = replace(config.spec, lineage=config.lineage + lineage)
         self.processes = start()
         self.processes.check_same(config)
+        if config.replay and self.processes.count > 1:
+            raise OptionError("--replay is for training in one process: leave it out, or start crnn train by itself")
         state, own = self.processes.from_main(lambda: self._saved_state(origin))
         so_far = state.get("precision", "") if own else ""
         kind = self.processes.from_main(lambda: precision(config.precision, so_far))
@@ -87,6 +90,7 @@ class Trainer:
         self.step = self.first_step = self.position = self.skipped = self._in_a_row = 0
         self.seconds, self.best = 0.0, Best()  # of training, by the clock; of validations
         self._stopped = False
+        self.replay = Replay(config.replay, config.seed)
         if state:
             self._restore(state)
             if own:
@@ -123,12 +127,12 @@ class Trainer:
                 ids, stop = self._agreed(share, self._stopped or time.monotonic() >= end)
                 if stop:  # somewhere, so everywhere: what was drawn for this step is drawn again by whoever goes on
                     break
-                progress.rate = self._rate()
+                progress.rate, again = self._rate(), self.replay.taken
                 progress.loss, norm = self._one_step(share, progress.rate)
                 if log:
                     log.write(json.dumps({"step": self.step, "loss": progress.loss, "ids": ids}) + "\n")
                 progress.step, progress.position, progress.skipped = self.step, self.position, self.skipped
-                progress.images += self.samples
+                progress.images += self.samples + self.replay.taken - again
                 progress.seconds = time.monotonic() - started
                 self.seconds = before + progress.seconds
                 if self.config.minutes:  # by which the rate falls: everywhere to the same value
@@ -208,14 +212,16 @@ class Trainer:
         before = [(buffer, buffer.clone()) for buffer in self.network.buffers()] if several else []
         moved = [(buffer, value, torch.zeros_like(value)) for buffer, value in before if value.dtype.is_floating_point]
         mean = torch.zeros((), device=device)
-        for batch in share:
+        for new in share:
+            batch = self.replay.mixed(new)
             for buffer, value in before:
                 buffer.copy_(value)
             logp = self.network(to_input(batch.images.to(device), self.spec))
-            steps = torch.full((logp.shape[1],), logp.shape[0], dtype=torch.long)
-            loss = F.ctc_loss(logp.float(), batch.targets.to(device), steps, batch.lengths, zero_infinity=True)
-            loss = loss / len(share)
+            losses = word_losses(logp, batch)
+            loss = losses.sum() / batch.lengths.sum() / len(share)
             self.accelerator.backward(loss)
+            if self.config.replay:
+                self.replay.note(losses.detach())
             mean += loss.detach()
             for buffer, value, way in moved:
                 way += (buffer - value) / len(share)
@@ -279,6 +285,7 @@ class Trainer:
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
+            "replay": self.replay.state_dict(),
             "step": self.step,
             "first_step": self.first_step,
             "position": self.position,
@@ -306,8 +313,21 @@ class Trainer:
             torch.set_rng_state(state["random"])
             self.step, self.first_step = int(state["step"]), int(state["first_step"])
             self.position, self.skipped = int(state["position"]), int(state["skipped"])
+            self.replay.load_state_dict(state.get("replay", {}))
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"the saved state is not one of this network: {error}") from error
+
+
+def word_losses(logp: Tensor, batch: Batch) -> Tensor:
+    """float32[N]: the negative log-probability of each word, in nats (CTC, Graves et al. 2006), 0 where infinite.
+
+    What is minimised is their sum over a batch, by its number of characters: a word is right or wrong as a whole, so a
+    long one weighs as much more as its probability is smaller. (The mean of ``F.ctc_loss`` divides each word by its own
+    length, and the long ones, which are the hard ones, count for less.)
+    """
+    steps = torch.full((logp.shape[1],), logp.shape[0], dtype=torch.long)
+    targets = batch.targets.to(logp.device)
+    return F.ctc_loss(logp.float(), targets, steps, batch.lengths, reduction="none", zero_infinity=True)
 
 
 def to_input(images: Tensor, spec: ModelSpec) -> Tensor:
