@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pyarrow as pa
@@ -112,15 +113,15 @@ def speeds(engine: str, pictures: list[bytes], inputs: dict[str, Path], output: 
     rows = []
     for name, path in inputs.items():
         row: dict[str, Any] = {"input": name}
-        for what, of in (("words_per_second", engine), ("alone", Light())):
-            row[what], size = job(path, output, of, Here())
+        row["words_per_second"], row["result_bytes"] = job(path, output, engine, Here())
+        row["alone"], _ = job(path, output, Light(), Here())
         rows.append(row)
     return {
         "engine": reader.engine,
         "processors": usable_processors(),
         "reader": rates[-1],
         "inputs": rows,
-        "result_bytes": size / len(pictures),
+        "result_bytes": sum(row["result_bytes"] for row in rows) / len(rows) / len(pictures),
     }
 
 
@@ -148,7 +149,7 @@ def on_ray(source: Path, output: Path, engine: str, workers: int) -> dict[str, A
 
 def beyond(figures: dict[str, Any]) -> dict[str, Any]:
     """What one core reads, and how many of them a network link and an object store can feed."""
-    core = figures["reader"] / figures["processors"]
+    core = median(row["words_per_second"] for row in figures["inputs"]) / figures["processors"]
     return {
         "a_core": core,
         "bytes_a_core": core * figures["bytes"],
@@ -170,13 +171,17 @@ def in_words(figures: dict[str, Any]) -> list[str]:
         share = row["words_per_second"] / figures["reader"]
         lines.append(f"| {row['input']} | {row['words_per_second']:,.0f} | {share:.0%} | {row['alone']:,.0f} |")
     if figures["ray"]:
-        on = [f"{row['workers']} workers {row['words_per_second']:,.0f} words/s" for row in figures["ray"]]
-        lines += ["", f"On Ray, workers of one thread: {', '.join(on)}."]
+        on = [
+            f"{row['workers']} {'worker' if row['workers'] == 1 else 'workers'} {row['words_per_second']:,.0f} words/s"
+            for row in figures["ray"]
+        ]
+        lines += ["", f"On Ray, in workers of one thread: {', '.join(on)}."]
     lines += [
         "",
-        f"A core reads {figures['a_core']:,.0f} words/s: {figures['bytes_a_core'] / 1e6:,.2f} MB/s of pictures, "
-        f"{figures['bytes'] / 1000:,.1f} kB each, and {figures['a_core'] * figures['result_bytes'] / 1e3:,.2f} kB/s of "
-        f"results. By calculation, a 10 Gbit/s link feeds {figures['cores_of_a_link']:,.0f} cores. A store with "
+        f"In these jobs a core reads {figures['a_core']:,.0f} words/s: {figures['bytes_a_core'] / 1e6:,.2f} MB/s of "
+        f"pictures, {figures['bytes'] / 1000:,.1f} kB each, and "
+        f"{figures['a_core'] * figures['result_bytes'] / 1e3:,.2f} kB/s of results. By calculation, a 10 Gbit/s link "
+        f"feeds {figures['cores_of_a_link']:,.0f} cores. A store with "
         f"{REQUESTS:,} requests/s a prefix, as S3, feeds {figures['cores_of_a_prefix']:,.0f} cores with "
         "picture files from one prefix; archives and Parquet files are read by the megabyte, so there the link counts.",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from tests import bars
 from crnn.datasets.lmdb import LmdbWriter
 
 pytest_plugins = ["tests.doubles.fixtures"]
+
+# A shell that runs the suite in the background has it ignore interrupts, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -145,9 +145,10 @@ def test_what_it_cannot_do_is_said(model: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_precision_is_the_fastest_that_is_exact_enough() -> None:
     ranges = Ranges("abc", {"x": 1.0}, 10, 100, float32=0.8, int8=0.796, same=0.97)
     lossy = replace(ranges, int8=0.79)
-    old, vnni, amx = ["avx2"], ["avx512_bf16", "avx512_vnni"], ["avx512_vnni", "amx_bf16", "amx_int8"]
-    chosen = [choose_precision(features, ranges, "abc") for features in (old, vnni, amx)]
-    assert chosen == ["float32", "int8", "bfloat16"]
+    old, avx2, vnni, amx = ["avx"], ["avx", "avx2"], ["avx512_bf16", "avx512_vnni"], ["avx512_vnni", "amx_bf16"]
+    no_vnni = ["avx", "avx2", "avx512f"]
+    chosen = [choose_precision(features, ranges, "abc") for features in (old, avx2, no_vnni, vnni, amx)]
+    assert chosen == ["float32", "int8", "float32", "int8", "bfloat16"]
     assert choose_precision(vnni, lossy, "abc") == "float32"
     assert choose_precision(vnni, None, "abc") == "float32"
     assert choose_precision(vnni, ranges, "def") == "float32"

@@ -11,6 +11,7 @@ from tests.jobs.conftest import archive, do, folder, lmdb, rows, table, texts
 from tests.jobs.light import numbered
 
 from crnn.errors import DatasetError, OptionError
+from crnn.jobs import listing
 from crnn.jobs.storage import place
 from crnn.jobs.units import Layout, Unit, find_units, parts
 
@@ -106,6 +107,22 @@ def test_nothing_to_read(tmp_path: Path, memory: Any) -> None:
     with pytest.raises(OptionError, match="not a path or URL that can be opened"):
         do("nonsense://x", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_listing_finds_the_units_of_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of all sizes, none of them divided between two groups of rows, however large it is."""
+    monkeypatch.setattr(listing, "_GROUP", 5)
+    sizes = [3, 1, 12, 4, 4, 1, 30]
+    written = [
+        listing.Row(part, Unit("picture", f"{part}/{i}", 0, 1, 10, ""))
+        for part, n in enumerate(sizes)
+        for i in range(n)
+    ]
+    facts = listing.write(written, place(tmp_path / "list.parquet"))
+    assert (facts.parts, facts.files, facts.words) == (7, sum(sizes), sum(sizes))
+    found = listing.Listing(place(tmp_path / "list.parquet"))
+    assert [row for part in range(7) for row in ((part, unit) for unit in found.part(part))] == written
+    assert found.sizes().tolist() == [10 * n for n in sizes]
 
 
 @pytest.mark.parametrize("seed", range(20))

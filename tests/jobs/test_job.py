@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -20,6 +21,8 @@ from crnn.errors import DatasetError, OptionError
 from crnn.jobs import pictures, shards
 from crnn.jobs.reading import TooManyErrors
 from crnn.jobs.run import Here, Status, run
+from crnn.jobs.storage import Place
+from crnn.jobs.units import MOST_WORDS, Layout
 
 COUNT = 40
 ALL = [f"{i:06}" for i in range(COUNT)]
@@ -185,6 +188,13 @@ def test_pictures_that_cannot_be_read_are_rows(tmp_path: Path) -> None:
     assert {f"{i:06}" for i in (*range(9), 50, 52)} <= found
 
 
+def test_a_part_has_its_limits() -> None:
+    assert Layout(MOST_WORDS).words == MOST_WORDS
+    for words in (0, MOST_WORDS + 1):
+        with pytest.raises(OptionError, match=rf"a part has from 1 to 100,000 pictures, not {words:,}"):
+            Layout(words)
+
+
 def test_too_many_errors_stop_it_and_it_can_go_on(source: Path, tmp_path: Path) -> None:
     for file in sorted(source.glob("*.png"))[12:18]:
         file.write_bytes(b"nothing")
@@ -222,6 +232,29 @@ def test_a_storage_that_fails_stops_it(tmp_path: Path, memory: Any, monkeypatch:
     tries[0], allowed = 0, 2  # it comes back
     do("memory://in", "memory://out")
     assert texts("memory://out") == ALL
+
+
+def test_a_disk_that_is_gone_stops_it(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was listed is no more: that is no fault of the pictures, and no row says that it were."""
+    monkeypatch.setattr(pictures, "_WAITS", (0.0, 0.0))
+    read, gone = Place.read, OSError(errno.ESTALE, "Stale file handle")
+
+    def failing(self: Place) -> bytes:
+        if self.path.endswith("25.png"):
+            raise gone
+        return read(self)
+
+    monkeypatch.setattr(Place, "read", failing)
+    with pytest.raises(DatasetError, match=r"000025.png: cannot be read \(Stale file handle\)"):
+        do(source, tmp_path / "out")
+    gone = FileNotFoundError(errno.ENOENT, "No such file or directory")
+    monkeypatch.setattr(os.path, "lexists", lambda path: path != str(source))
+    with pytest.raises(DatasetError, match="in: is not there; no disk is mounted there any more, or not here"):
+        do(source, tmp_path / "out")
+    monkeypatch.undo()
+    assert not [row for row in rows(tmp_path / "out") if row["error"]]
+    do(source, tmp_path / "out")
+    assert texts(tmp_path / "out") == ALL
 
 
 def test_an_archive_on_a_storage_that_fails(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:

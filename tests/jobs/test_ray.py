@@ -141,6 +141,28 @@ def test_a_part_that_kills_every_worker(source: Path, tmp_path: Path, monkeypatc
     assert rows(tmp_path / "out") == []
 
 
+def test_parts_do_not_pile_up_at_a_slow_worker(source: Path, tmp_path: Path) -> None:
+    """Back-pressure: a worker has one part in hand and one waiting; the rest goes to whoever is free."""
+    ray.cloudpickle.register_pickle_by_value(light)
+    (tmp_path / "read").mkdir()
+    uneven = Job(str(source), str(tmp_path / "out"), {"engine": light.Uneven(tmp_path / "read", 2.0)}, Layout(10))
+    with OnRay(workers=2) as runner:
+        made = run(uneven, runner)
+    slow, others = light.Uneven.read(tmp_path / "read")
+    assert made["counts"]["words"] == len(rows(tmp_path / "out")) == 200
+    assert slow + others == 198  # two of the pictures are bad
+    assert 0 < slow <= 50  # of 200, of which half would be its share
+
+
+def test_all_workers_read_with_what_one_has_chosen(source: Path) -> None:
+    with OnRay() as runner:
+        found = runner.read_by({"engine": None, "threads": 1})
+        assert runner._reader["engine"] == found["engine"]["name"]
+        assert runner._reader["precision"] == found["engine"]["precision"] == crnn.Reader().network.precision
+        runner.read_by({"engine": "torch", "threads": 1})
+        assert runner._reader["engine"] == "torch" and "precision" not in runner._reader
+
+
 def test_the_reader_in_a_job_of_ones_own(source: Path, tmp_path: Path) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "jobs.md").read_text(encoding="utf-8")
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "import ray" in block]

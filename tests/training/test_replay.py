@@ -31,21 +31,23 @@ def batch(first: int, count: int = 4) -> Batch:
 def filled(replay: Replay, batches: int, loss: float = 1.0) -> None:
     for k in range(batches):
         mixed = replay.mixed(batch(4 * k))
-        replay.note(torch.full((len(mixed.ids),), loss))
+        replay.note(mixed, 4, torch.full((len(mixed.ids),), loss))
 
 
 def test_what_was_hard_comes_again_as_it_was() -> None:
     replay = Replay(0.5, seed=1)
-    for first in range(0, 4 * LEAST, 4):
+    for first in range(0, 4 * (LEAST - 1), 4):
         assert len(replay.mixed(batch(first)).ids) == 4  # there are too few to choose from
-        replay.note(torch.tensor([EASY / 2, 1.0, HOPELESS + 1, float("nan")]))
-    assert len(replay) == LEAST and replay.taken == 0
+        replay.note(batch(first), 4, torch.tensor([EASY / 2, 1.0, HOPELESS + 1, float("nan")]))
+    assert len(replay) == LEAST - 1 and replay.taken == 0
+    replay.note(batch(500), 4, torch.tensor([1.0, EASY, EASY, EASY]))
+    assert len(replay.mixed(batch(504)).ids) == 5
     filled(replay, LEAST)
     mixed = replay.mixed(batch(1000))
     assert mixed.ids[:4].tolist() == [1000, 1001, 1002, 1003] and len(mixed.ids) == 6
     assert mixed.images.shape == (6, 32, 100) and mixed.images.dtype == torch.uint8
     for image, target, number in zip(
-        mixed.images, mixed.targets.split(mixed.lengths.tolist()), mixed.ids.tolist(), strict=True
+        mixed.images, torch.split(mixed.targets, mixed.lengths.tolist()), mixed.ids.tolist(), strict=True
     ):
         alone = batch(number, 1)
         assert torch.equal(image, alone.images[0]) and torch.equal(target, alone.targets)
@@ -54,27 +56,40 @@ def test_what_was_hard_comes_again_as_it_was() -> None:
 def test_it_goes_when_it_is_read_or_has_come_often_enough() -> None:
     replay = Replay(1.0, seed=2)
     filled(replay, 2 * LEAST)
-    kept = len(replay)
+    kept, taken = len(replay), replay.taken
     mixed = replay.mixed(batch(5000))
-    replay.note(torch.full((8,), EASY / 2))  # the old ones are read now, and the new ones were never hard
-    assert len(replay) == kept - 4 and replay.taken >= 4
-    assert not set(mixed.ids[4:].tolist()) & {sample.number for sample in replay._kept}
+    old = mixed.ids[4:].tolist()
+    assert len(old) == 4
+    replay.note(mixed, 4, torch.tensor([EASY] * 4 + [EASY, EASY / 2, 1.0, float("nan")]))  # two of them are read now
+    assert len(replay) == kept - 2 and replay.taken == taken + 4
+    assert not set(old[:2]) & set(replay._kept) and set(old[2:]) <= set(replay._kept)
     counts: dict[int, int] = {}
     for k in range(400):
         mixed = replay.mixed(batch(6000 + 4 * k))
         for number in mixed.ids[4:].tolist():
             counts[number] = counts.get(number, 0) + 1
-        replay.note(torch.full((len(mixed.ids),), 1.0))
+        replay.note(mixed, 4, torch.full((len(mixed.ids),), 1.0))
     assert max(counts.values()) == USES
+
+
+def test_two_batches_of_a_step_may_take_the_same_one() -> None:
+    replay = Replay(1.0, seed=5)
+    filled(replay, 2 * LEAST)
+    mixed, again = replay.mixed(batch(5000)), replay.mixed(batch(5000))
+    assert torch.equal(mixed.ids, again.ids)
+    replay.note(mixed, 4, torch.full((8,), EASY))
+    kept = len(replay)
+    replay.note(again, 4, torch.full((8,), EASY))
+    assert len(replay) == kept
 
 
 def test_the_oldest_make_room() -> None:
     replay = Replay(0.01, seed=3)
     for first in range(0, CAPACITY + 512, 64):
-        replay.mixed(batch(first, 64))
-        replay.note(torch.full((64 + 1,), 1.0)[: 64 + len(replay._chosen)])
+        new = batch(first, 64)
+        replay.note(new, 64, torch.full((64,), 1.0))
     assert len(replay) == CAPACITY
-    assert min(sample.number for sample in replay._kept) >= 448
+    assert min(replay._kept) == 512
 
 
 def test_its_state_is_all_of_it() -> None:
@@ -86,18 +101,19 @@ def test_its_state_is_all_of_it() -> None:
         mine, theirs = one.mixed(batch(9000 + 4 * k)), two.mixed(batch(9000 + 4 * k))
         assert torch.equal(mine.ids, theirs.ids) and torch.equal(mine.images, theirs.images)
         losses = torch.linspace(0, 2 * HOPELESS, len(mine.ids))
-        one.note(losses)
-        two.note(losses)
+        one.note(mine, 4, losses)
+        two.note(theirs, 4, losses)
     empty = Replay(1.0, seed=4)
     two.load_state_dict(empty.state_dict())
     assert (len(two), two.taken) == (0, 0)
 
 
-def run(folder: Path, words: Path, **changes: Any) -> Trainer:
+def run(folder: Path, words: Path, origin: Path | None = None, **changes: Any) -> Trainer:
     settings: dict[str, Any] = {"batch": 4, "workers": 0, "warm_up": 4, "precision": "no", "validate_every": 1000}
-    config = TrainConfig(train=((str(words), 1.0),), synthetic=0, replay=0.5, **(settings | changes))
+    settings["replay"] = 0.5
+    config = TrainConfig(train=((str(words), 1.0),), synthetic=0, **(settings | changes))
     stream, real, _ = open_sources(config)
-    return Trainer(folder, config, stream, real)
+    return Trainer(folder, config, stream, real, origin=origin)
 
 
 def losses(folder: Path) -> list[float]:
@@ -121,8 +137,26 @@ def test_a_run_that_was_stopped_takes_the_same_ones_again(
     assert again.replay.taken == whole.replay.taken
 
 
+def test_a_branch_begins_without_those_of_its_origin(
+    words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "HOPELESS", 1000.0)
+    run(tmp_path / "run", words, steps=2).train()
+    assert "images" in load_state(tmp_path / "run")["replay"]
+    branch = run(tmp_path / "branch", words, origin=tmp_path / "run", replay=0.0, decay=2)
+    assert len(branch.replay) == 0
+    branch.train()
+    assert load_state(tmp_path / "branch")["replay"] == {"taken": 0}
+
+
 def test_it_is_for_one_process(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two = SimpleNamespace(count=2, check_same=lambda config: None)
     monkeypatch.setattr(trainer_module, "start", lambda: two)
     with pytest.raises(OptionError, match="--replay is for training in one process"):
         run(tmp_path / "run", words, steps=1)
+
+
+def test_impossible_shares_are_refused() -> None:
+    for share, message in ((-1.0, "replay must not be negative"), (float("inf"), "replay must be at most 4, not inf")):
+        with pytest.raises(OptionError, match=message):
+            TrainConfig(train=(("a", 1.0),), replay=share)

@@ -224,8 +224,10 @@ def _find_rate(trainer: Trainer, json_file: Path | None, out: Console, err: Cons
     from crnn.evaluation.tables import progress_bar
     from crnn.files import write_whole
     from crnn.training import finder
+    from crnn.training.replay import Replay
 
-    trainer.config = replace(trainer.config, freeze=0)  # the rate is for the whole network
+    # The rate is for the whole network, and for samples that are hard and easy alike from the first step to the last.
+    trainer.config, trainer.replay = replace(trainer.config, freeze=0, replay=0.0), Replay(0.0, trainer.config.seed)
     with progress_bar(err) as bar:
         task = bar.add_task("rates", total=finder.STEPS)
 

@@ -69,13 +69,13 @@ def write(rows: Iterable[Row], file: Place) -> Facts:
         held: list[Row] = []
         for row in rows:
             if len(held) >= _GROUP and row.part != held[-1].part:
-                writer.write_table(_table(held))
+                writer.write_table(_table(held), row_group_size=len(held))
                 held = []
             held.append(row)
             digest.update("\0".join(map(str, (row.part, *row.unit, ""))).encode("utf-8", "surrogateescape"))
             files, size, last = files + 1, size + row.unit.size, row.part
             words = None if words is None or row.unit.words is None else words + row.unit.words
-        writer.write_table(_table(held))
+        writer.write_table(_table(held), row_group_size=max(1, len(held)))
     return Facts(last + 1, files, words, size, digest.hexdigest())
 
 

@@ -28,6 +28,9 @@ _BLOCKS = 10_000  # into which Ray Data divides the parts at most; each costs it
 
 _TRIES = 5  # to read a part; Ray itself would for ever start workers that a picture kills
 
+_CHOOSE_PRECISION = frozenset(("onnxruntime", "openvino"))
+"""Engines that by themselves compute in what the processor is fastest in; the others have one way, or the model's."""
+
 _STORE = 128 << 20  # bytes of the object store of a Ray of our own
 
 
@@ -87,7 +90,10 @@ class OnRay:
             ray.shutdown()
 
     def read_by(self, reader: Mapping[str, Any]) -> dict[str, Any]:
-        """What will read: a worker opens a Reader, for this machine need not have what it takes."""
+        """What will read: a worker opens a Reader, for this machine need not have what it takes.
+
+        Engine and precision that it has chosen are those of all workers; on a machine that cannot, the job stops.
+        """
         import ray
 
         room = self._room()
@@ -103,6 +109,10 @@ class OnRay:
         if failure:
             raise EngineError(failure)
         self._sha256 = found["model"]["sha256"]
+        if isinstance(reader.get("engine"), str | None):  # what it has chosen for itself, all workers are to read with
+            self._reader["engine"] = found["engine"]["name"]
+            if found["engine"]["name"] in _CHOOSE_PRECISION:
+                self._reader["precision"] = found["engine"]["precision"]
         return dict(found)
 
     def read(self, plan: Plan, parts: list[int], tick: Callable[[int, int], None]) -> Generator[Done, None, None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -21,6 +23,10 @@ _FETCHED_AT_ONCE = 16  # files; more hide the latency of a distant storage, and 
 _AHEAD = 128  # files on their way or waiting
 _AHEAD_BYTES = 128 << 20
 _WAITS = (1.0, 5.0)  # seconds before a file is asked for again
+_OUT_OF_REACH = frozenset(
+    (errno.ENOTCONN, errno.ETIMEDOUT, errno.ESTALE, errno.ENODEV, errno.EHOSTDOWN, errno.EHOSTUNREACH)
+)
+"""What a mounted file system says when its server is gone: that is no fault of the file."""
 _ROWS = 64  # of a Parquet file, held at a time
 
 
@@ -72,7 +78,7 @@ def _files(root: Place, units: list[Unit]) -> Iterator[Item]:
                 while ahead and (len(ahead) >= _AHEAD or held + unit.size > _AHEAD_BYTES):
                     held -= ahead[0][0].size
                     yield _fetched(root, *ahead.popleft())
-                ahead.append((unit, pool.submit(_fetch, root / unit.name, unit.size)))
+                ahead.append((unit, pool.submit(_fetch, root, unit)))
                 held += unit.size
             while ahead:
                 yield _fetched(root, *ahead.popleft())
@@ -85,17 +91,20 @@ def _fetched(root: Place, unit: Unit, content: Future[bytes | Lost]) -> Item:
     return Item((root / unit.name).url, cast(Source, content.result()))
 
 
-def _fetch(file: Place, size: int) -> bytes | Lost:
-    if size > STREAM_LIMIT:
+def _fetch(root: Place, unit: Unit) -> bytes | Lost:
+    if unit.size > STREAM_LIMIT:
         return Lost(f"more than {STREAM_LIMIT >> 20} MiB")
+    file = root / unit.name
     waits = iter(_WAITS)
     while True:
         try:
             return file.read()
         except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+            if root.local and not os.path.lexists(root.path):
+                raise DatasetError(f"{root}: is not there; no disk is mounted there any more, or not here") from None
             return Lost(f"cannot be opened ({why(error)})")
         except Exception as error:  # drivers raise more than OSError
-            if file.local:
+            if file.local and not (isinstance(error, OSError) and error.errno in _OUT_OF_REACH):
                 return Lost(f"cannot be read ({why(error)})")
             wait = next(waits, None)
             if wait is None:

@@ -41,17 +41,27 @@ class Unit(NamedTuple):
     """Changes with the file: its ETag, or else its time of modification."""
 
 
+MOST_WORDS = 100_000
+"""Of a part. The list of its files and the results that wait to be written lie in memory, and a kill loses them."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How an input is divided and which columns of Parquet files are meant.
 
     ``words`` is how many pictures a part has, where they can be counted out. ``image_column`` holds the pictures,
     ``source_column`` what a picture is to be called; None: the only one that can be meant, and FILE/row N.
+
+    Raises OptionError if ``words`` is not from 1 to :data:`MOST_WORDS`.
     """
 
     words: int = 5000
     image_column: str | None = None
     source_column: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.words <= MOST_WORDS:
+            raise OptionError(f"a part has from 1 to {MOST_WORDS:,} pictures, not {self.words:,}")
 
 
 def find_units(root: Place, layout: Layout) -> tuple[Place, Iterator[Unit]]:

@@ -49,7 +49,7 @@ class Calls:
             self.failing = False
         except Exception:
             if not self.failing:  # said once, until it works again
-                _log.exception("crnn: the network failed on %d words", words)
+                _log.exception("crnn: a batch of %d words failed", words)
             self.failing = True
             raise
         finally:

@@ -12,8 +12,19 @@ from crnn.files import write_whole
 from crnn.spec import FRAME_PITCH, ModelSpec
 
 CONFIG = "config.json"
-_NOT_NEGATIVE = ("synthetic", "replay", "warm_up", "decay", "minutes", "steps", "freeze", "stop_after", "workers")
-_NOT_NEGATIVE += ("weight_decay",)
+MOST_REPLAY = 4  # no sample comes again more often than a few times, so there never are more
+_NOT_NEGATIVE = (
+    "synthetic",
+    "replay",
+    "warm_up",
+    "decay",
+    "minutes",
+    "steps",
+    "freeze",
+    "stop_after",
+    "workers",
+    "weight_decay",
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,7 @@ class TrainConfig:
         seed: of the weights' first values and of the sample stream.
         batch: words of a batch; each process takes ``accumulate`` batches a step.
         accumulate: batches whose gradients make up one update. BatchNorm sees each batch by itself.
-        replay: samples taken again for each new one, of those that were hard to read
+        replay: samples taken again for each new one, at most, of those that were hard to read
             (:mod:`crnn.training.replay`); a batch has so many more. For one process.
         rate: AdamW's learning rate after warm-up.
         warm_up: steps of linear warm-up, counted from the run's first step.
@@ -95,6 +106,8 @@ class TrainConfig:
         for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise OptionError(f"{name} must not be negative")
+        if self.replay > MOST_REPLAY:
+            raise OptionError(f"replay must be at most {MOST_REPLAY}, not {self.replay}: old samples for each new one")
         if not 0 <= self.average < 1:
             raise OptionError(f"average must be from 0 to below 1, not {self.average}")
         if self.decay and self.minutes:

@@ -20,7 +20,7 @@ from crnn.training.data import SampleStream
 from crnn.training.folding import is_folded, unfold
 
 BUNDLED = "bundled"
-MEASURED = 4096  # training images for BatchNorm's statistics
+MEASURED = 2048  # training images for BatchNorm's statistics
 BATCH = 128
 
 

@@ -21,14 +21,14 @@ EASY = 0.1  # nats: a word read with a probability above 0.9 need not come again
 HOPELESS = 12.0  # nats: above it few words can be read by a person
 USES = 3  # how often a picture comes again at most
 CAPACITY = 8192  # pictures; the oldest make room
-LEAST = 8  # pictures are taken again once there are so many times as many as a batch takes
+LEAST = 8  # pictures there are for each that a batch takes; with fewer it takes fewer
 
 
 @dataclass
 class _Sample:
     image: Tensor  # uint8[height, width]
     target: Tensor  # int64[characters]
-    number: int  # in the stream
+    number: int  # in the stream, which tells it from all others
     uses: int = 0
 
 
@@ -36,71 +36,73 @@ class Replay:
     """The samples that come again, for the batches of one process.
 
     Args:
-        share: samples taken again for each new one.
+        share: samples taken again for each new one, at most.
         seed: of the choice among those there are.
     """
 
     def __init__(self, share: float, seed: int) -> None:
         self._share, self._seed = share, seed
-        self._kept: list[_Sample] = []
-        self._chosen: list[int] = []
-        self._new: Batch | None = None
-        self.taken = 0  # samples that came again, so far
+        self._kept: dict[int, _Sample] = {}  # by number, the oldest first
+        self.taken = 0
+        """Samples that have come again so far."""
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def mixed(self, batch: Batch) -> Batch:
         """``batch`` with old samples after its own; which ones depends on the seed, its first id and what is kept."""
-        count = round(self._share * len(batch.images))
-        self._new, self._chosen = batch, []
-        if count and len(self._kept) >= LEAST * count:
-            dice = Random(f"{self._seed} {int(batch.ids[0])}")
-            self._chosen = dice.sample(range(len(self._kept)), count)
-        self.taken += len(self._chosen)
-        old = [self._kept[k] for k in self._chosen]
+        count = min(round(self._share * len(batch.ids)), len(self._kept) // LEAST)
+        if not count:
+            return batch
+        dice = Random(f"{self._seed} {int(batch.ids[0])}")
+        old = [self._kept[number] for number in dice.sample(list(self._kept), count)]
         return Batch(
-            torch.cat((batch.images, *(sample.image[None] for sample in old))),
+            torch.cat((batch.images, torch.stack([sample.image for sample in old]))),
             torch.cat((batch.targets, *(sample.target for sample in old))),
-            torch.cat((batch.lengths, torch.tensor([len(sample.target) for sample in old], dtype=torch.long))),
-            torch.cat((batch.ids, torch.tensor([sample.number for sample in old], dtype=torch.long))),
+            torch.cat((batch.lengths, torch.tensor([len(sample.target) for sample in old]))),
+            torch.cat((batch.ids, torch.tensor([sample.number for sample in old]))),
         )
 
-    def note(self, losses: Tensor) -> None:
-        """Who comes again, and who goes, by the losses (nats, one a sample) of the batch :meth:`mixed` made last."""
-        assert self._new is not None, "mixed() comes first"
-        batch, values = self._new, losses.tolist()
-        gone = set()
-        for k, loss in zip(self._chosen, values[len(batch.images) :], strict=True):
-            self._kept[k].uses += 1
-            if self._kept[k].uses >= USES or not loss > EASY:
-                gone.add(k)
-        self._kept = [sample for k, sample in enumerate(self._kept) if k not in gone]
-        for image, target, number, loss in zip(
-            batch.images, batch.targets.split(batch.lengths.tolist()), batch.ids.tolist(), values, strict=False
-        ):
-            if EASY < loss < HOPELESS:
-                self._kept.append(_Sample(image.clone(), target.clone(), number))  # not a view that keeps the batch
-        del self._kept[:-CAPACITY]
+    def note(self, batch: Batch, new: int, losses: Tensor) -> None:
+        """Who comes again and who goes, by the losses (nats, float[N]) of a batch of :meth:`mixed`.
+
+        ``new``: how many samples at its beginning came for the first time.
+        """
+        values, numbers = losses.tolist(), batch.ids.tolist()
+        self.taken += len(numbers) - new
+        for number, loss in zip(numbers[new:], values[new:], strict=True):
+            sample = self._kept.get(number)
+            if sample is not None:  # two batches of a step may take the same one
+                sample.uses += 1
+                if sample.uses >= USES or loss <= EASY:
+                    del self._kept[number]
+        targets = torch.split(batch.targets, batch.lengths.tolist())
+        for k in range(new):
+            if EASY < values[k] < HOPELESS:  # copies: a view would keep the whole batch
+                self._kept[numbers[k]] = _Sample(batch.images[k].clone(), targets[k].clone(), numbers[k])
+        for number in list(self._kept)[: max(0, len(self._kept) - CAPACITY)]:
+            del self._kept[number]
 
     def state_dict(self) -> dict[str, Any]:
         """What is kept, as tensors and plain values."""
-        if not self._kept:
+        kept = list(self._kept.values())
+        if not kept:
             return {"taken": self.taken}
         return {
             "taken": self.taken,
-            "images": torch.stack([sample.image for sample in self._kept]),
-            "targets": torch.cat([sample.target for sample in self._kept]),
-            "lengths": torch.tensor([len(sample.target) for sample in self._kept]),
-            "ids": torch.tensor([sample.number for sample in self._kept]),
-            "uses": torch.tensor([sample.uses for sample in self._kept]),
+            "images": torch.stack([sample.image for sample in kept]),
+            "targets": torch.cat([sample.target for sample in kept]),
+            "lengths": torch.tensor([len(sample.target) for sample in kept]),
+            "ids": torch.tensor([sample.number for sample in kept]),
+            "uses": torch.tensor([sample.uses for sample in kept]),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes what :meth:`state_dict` gave."""
-        self.taken, self._kept = int(state.get("taken", 0)), []
+        self.taken, self._kept = int(state.get("taken", 0)), {}
         if "images" not in state:
             return
         targets = state["targets"].split(state["lengths"].tolist())
         rows = zip(state["images"], targets, state["ids"].tolist(), state["uses"].tolist(), strict=True)
-        self._kept = [_Sample(image.clone(), target.clone(), number, uses) for image, target, number, uses in rows]
+        for image, target, number, uses in rows:
+            self._kept[number] = _Sample(image.clone(), target.clone(), number, uses)

@@ -62,7 +62,10 @@ class Trainer:
         self.processes = start()
         self.processes.check_same(config)
         if config.replay and self.processes.count > 1:
-            raise OptionError("--replay is for training in one process: leave it out, or start crnn train by itself")
+            raise OptionError(
+                "--replay is for training in one process: start crnn train by itself, or without it (--replay 0, which "
+                "a run that has it can be branched off with: --from)"
+            )
         state, own = self.processes.from_main(lambda: self._saved_state(origin))
         so_far = state.get("precision", "") if own else ""
         kind = self.processes.from_main(lambda: precision(config.precision, so_far))
@@ -95,6 +98,7 @@ class Trainer:
             self._restore(state)
             if own:
                 self.seconds, self.best = float(state.get("seconds", 0)), Best(**state.get("best", {}))
+                self.replay.load_state_dict(state.get("replay", {}))
             else:
                 self.first_step = self.step
         self.batch, self.accumulate = batch_and_accumulate(
@@ -177,7 +181,7 @@ class Trainer:
             group["lr"] = rate
         self.network.train()
         freeze(self.accelerator.unwrap_model(self.network), self.step - self.first_step < self.config.freeze)
-        loss = self._gradients(share)
+        loss, losses = self._gradients(share)
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.clip)
         finite = bool(torch.isfinite(loss + norm))
         if finite or self.accelerator.scaler:  # fp16's scaler leaves such an update out itself, and lowers its scale
@@ -190,6 +194,9 @@ class Trainer:
         self.optimizer.zero_grad()
         self.step += 1
         self.position += self.samples
+        if self.config.replay:
+            for new, (batch, each) in zip(share, losses, strict=True):
+                self.replay.note(batch, len(new.ids), each)
         if finite:
             self._follow()
         elif self._in_a_row >= PATIENCE:
@@ -199,8 +206,11 @@ class Trainer:
             )
         return float(loss), float(norm)
 
-    def _gradients(self, share: list[Batch]) -> Tensor:
-        """Leaves in the network the mean gradient of this step's batches, of all processes; returns their mean loss.
+    def _gradients(self, share: list[Batch]) -> tuple[Tensor, list[tuple[Batch, Tensor]]]:
+        """Leaves in the network the mean gradient of this step's batches, of all processes.
+
+        Returns their mean loss (nats a character), and this process's batches, with the samples that came again, and
+        the loss of each sample (nats).
 
         Each batch is normalised by itself, and begins with the running statistics there were before the step. These
         move by the mean of what each batch alone would have moved them. So it makes no difference which process, or in
@@ -212,6 +222,7 @@ class Trainer:
         before = [(buffer, buffer.clone()) for buffer in self.network.buffers()] if several else []
         moved = [(buffer, value, torch.zeros_like(value)) for buffer, value in before if value.dtype.is_floating_point]
         mean = torch.zeros((), device=device)
+        seen = []
         for new in share:
             batch = self.replay.mixed(new)
             for buffer, value in before:
@@ -220,8 +231,7 @@ class Trainer:
             losses = word_losses(logp, batch)
             loss = losses.sum() / batch.lengths.sum() / len(share)
             self.accelerator.backward(loss)
-            if self.config.replay:
-                self.replay.note(losses.detach())
+            seen.append((batch, losses.detach()))
             mean += loss.detach()
             for buffer, value, way in moved:
                 way += (buffer - value) / len(share)
@@ -231,7 +241,7 @@ class Trainer:
         self.processes.average([mean, *gradients, *(way for _, _, way in moved)])
         for buffer, value, way in moved:
             buffer.copy_(value + way)
-        return mean
+        return mean, seen
 
     def _agreed(self, share: list[Batch], stop: bool) -> tuple[list[int], bool]:
         """(ids of the samples that all processes hold for this step, as first, last of each run; whether one stops)."""
@@ -313,7 +323,6 @@ class Trainer:
             torch.set_rng_state(state["random"])
             self.step, self.first_step = int(state["step"]), int(state["first_step"])
             self.position, self.skipped = int(state["position"]), int(state["skipped"])
-            self.replay.load_state_dict(state.get("replay", {}))
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"the saved state is not one of this network: {error}") from error
 
