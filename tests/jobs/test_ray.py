@@ -156,7 +156,7 @@ def test_parts_do_not_pile_up_at_a_slow_worker(source: Path, tmp_path: Path) -> 
 
 def test_all_workers_read_with_what_one_has_chosen(source: Path) -> None:
     with OnRay() as runner:
-        found = runner.read_by({"engine": None, "threads": 1})
+        found = runner.read_by({"engine": "auto", "threads": 1})
         assert runner._reader["engine"] == found["engine"]["name"]
         assert runner._reader["precision"] == found["engine"]["precision"] == crnn.Reader().network.precision
         runner.read_by({"engine": "torch", "threads": 1})

@@ -34,13 +34,21 @@ def filled(replay: Replay, batches: int, loss: float = 1.0) -> None:
         replay.note(mixed, 4, torch.full((len(mixed.ids),), loss))
 
 
+def stocked(batches: int, seed: int) -> Replay:
+    """One whose samples have not come again yet."""
+    replay = Replay(1.0, seed)
+    for k in range(batches):
+        replay.note(batch(4 * k), 4, torch.full((4,), 1.0))
+    return replay
+
+
 def test_what_was_hard_comes_again_as_it_was() -> None:
     replay = Replay(0.5, seed=1)
     for first in range(0, 4 * (LEAST - 1), 4):
         assert len(replay.mixed(batch(first)).ids) == 4  # there are too few to choose from
         replay.note(batch(first), 4, torch.tensor([EASY / 2, 1.0, HOPELESS + 1, float("nan")]))
     assert len(replay) == LEAST - 1 and replay.taken == 0
-    replay.note(batch(500), 4, torch.tensor([1.0, EASY, EASY, EASY]))
+    replay.note(batch(500), 4, torch.tensor([1.0, 0.0, 0.0, 0.0]))
     assert len(replay.mixed(batch(504)).ids) == 5
     filled(replay, LEAST)
     mixed = replay.mixed(batch(1000))
@@ -54,14 +62,13 @@ def test_what_was_hard_comes_again_as_it_was() -> None:
 
 
 def test_it_goes_when_it_is_read_or_has_come_often_enough() -> None:
-    replay = Replay(1.0, seed=2)
-    filled(replay, 2 * LEAST)
-    kept, taken = len(replay), replay.taken
+    replay = stocked(2 * LEAST, seed=2)
+    kept = len(replay)
     mixed = replay.mixed(batch(5000))
     old = mixed.ids[4:].tolist()
     assert len(old) == 4
-    replay.note(mixed, 4, torch.tensor([EASY] * 4 + [EASY, EASY / 2, 1.0, float("nan")]))  # two of them are read now
-    assert len(replay) == kept - 2 and replay.taken == taken + 4
+    replay.note(mixed, 4, torch.tensor([EASY / 2] * 6 + [1.0, float("nan")]))  # two of them are read now
+    assert len(replay) == kept - 2 and replay.taken == 4
     assert not set(old[:2]) & set(replay._kept) and set(old[2:]) <= set(replay._kept)
     counts: dict[int, int] = {}
     for k in range(400):
@@ -73,13 +80,12 @@ def test_it_goes_when_it_is_read_or_has_come_often_enough() -> None:
 
 
 def test_two_batches_of_a_step_may_take_the_same_one() -> None:
-    replay = Replay(1.0, seed=5)
-    filled(replay, 2 * LEAST)
+    replay = stocked(2 * LEAST, seed=5)
     mixed, again = replay.mixed(batch(5000)), replay.mixed(batch(5000))
     assert torch.equal(mixed.ids, again.ids)
-    replay.note(mixed, 4, torch.full((8,), EASY))
+    replay.note(mixed, 4, torch.full((8,), EASY / 2))
     kept = len(replay)
-    replay.note(again, 4, torch.full((8,), EASY))
+    replay.note(again, 4, torch.full((8,), EASY / 2))
     assert len(replay) == kept
 
 

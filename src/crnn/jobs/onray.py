@@ -109,7 +109,7 @@ class OnRay:
         if failure:
             raise EngineError(failure)
         self._sha256 = found["model"]["sha256"]
-        if isinstance(reader.get("engine"), str | None):  # what it has chosen for itself, all workers are to read with
+        if isinstance(reader.get("engine", "auto"), str):  # what it has chosen for itself, all workers are to read with
             self._reader["engine"] = found["engine"]["name"]
             if found["engine"]["name"] in _CHOOSE_PRECISION:
                 self._reader["precision"] = found["engine"]["precision"]
