@@ -3,15 +3,18 @@ from __future__ import annotations
 import csv
 import json
 import runpy
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from fontTools.ttLib import TTFont
+from PIL import Image, ImageFont
 from typer.testing import CliRunner
 
 from crnn.cli import app
+from crnn.synthesis.fonts import open_fonts
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
 
@@ -79,3 +82,36 @@ def test_words_on_which_two_readers_agree_are_kept(tmp_path: Path) -> None:
             assert picture.height <= 64
     white = crops[-1]  # bright ink, so on a dark ground
     assert white.max() == 255 and np.median(white[:3]) < 90
+
+
+def test_fonts_that_can_be_read_are_collected(tmp_path: Path) -> None:
+    default = ImageFont.load_default(20)
+    assert isinstance(default, ImageFont.FreeTypeFont)
+    plain = default.path.getvalue()  # type: ignore[union-attr]
+    package = tmp_path / "fonts" / "node_modules" / "@fontsource" / "plain-sans" / "files"
+    package.mkdir(parents=True)
+    font = TTFont(BytesIO(plain))
+    for name in ("plain-sans-latin-400-normal", "plain-sans-cyrillic-400-normal", "plain-sans-latin-300-normal"):
+        font.flavor = "woff2"
+        font.save(package / f"{name}.woff2")
+    (tmp_path / "fonts" / "own").mkdir()
+    (tmp_path / "fonts" / "own" / "plain.ttf").write_bytes(plain)
+    (tmp_path / "fonts" / "own" / "broken.otf").write_bytes(b"no font")
+    empty = TTFont(BytesIO(plain))
+    for glyph in empty["glyf"].keys():  # noqa: SIM118 - no dict
+        empty["glyf"][glyph] = empty["glyf"][".notdef"]  # letters that all look the same
+    empty.save(tmp_path / "fonts" / "own" / "alike.ttf")
+
+    program = runpy.run_path(str(FOLDER / "collect_fonts.py"))
+    fonts, lists = tmp_path / "fonts", tmp_path / "lists"
+    lists.mkdir()
+    out = lists / "fonts.tsv"
+    assert program["collect"](out, [fonts], set(), set()) == (4, 2)
+    with out.open(encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines, delimiter="\t"))
+    paths = [Path(row["path"]) for row in rows]
+    assert [path.name for path in paths] == ["plain-sans-latin-400-normal.ttf", "plain.ttf"]
+    assert all(float(row["cer"]) < 0.1 for row in rows)
+    assert len(open_fonts([str(out)]).faces) == 2
+    assert program["collect"](lists / "few.tsv", [fonts], {"plain-sans"}, set()) == (1, 1)
+    assert program["collect"](lists / "few.tsv", [fonts], set(), {"plain-sans", "alike"}) == (2, 1)
