@@ -89,8 +89,7 @@ def test_the_first_step_is_adamw_on_the_ctc_loss(words: Path, tmp_path: Path) ->
     logp = network(images)
     targets, lengths = [code for word in codes for code in word], [len(word) for word in codes]
     steps = torch.full((4,), 26)
-    words_of = torch.nn.functional.ctc_loss(logp, torch.tensor(targets), steps, torch.tensor(lengths), reduction="none")
-    loss = words_of.sum() / len(targets)
+    loss = torch.nn.functional.ctc_loss(logp, torch.tensor(targets), steps, torch.tensor(lengths))
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     torch.optim.AdamW(network.parameters(), 1e-3, betas=(0.9, 0.98), weight_decay=0.01).step()

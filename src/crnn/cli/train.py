@@ -76,9 +76,6 @@ def train(
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Samples of a batch.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches of an update, of each process.")] = None,
-    replay: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Hard samples taken again for each new one; 0.5, say.")
-    ] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate after warm-up.")] = None,
     warm_up: Annotated[int | None, typer.Option(help="Steps of warm-up.")] = None,
     average: Annotated[float | None, typer.Option(help="Decay of the moving average of the weights.")] = None,
@@ -131,7 +128,6 @@ def train(
         "stop_after": stop_after,
         "batch": batch,
         "accumulate": accumulate,
-        "replay": replay,
         "rate": rate,
         "warm_up": warm_up,
         "average": average,
@@ -203,10 +199,9 @@ def _train(trainer: Trainer, pause: float | None, out: Console, err: Console) ->
         finally:
             for number, handler in zip(numbers, handlers, strict=True):
                 signal.signal(number, handler)
-    again = f", {trainer.replay.taken} times one of them again" if trainer.replay.taken else ""
     say(
         out,
-        f"step {end.step}, {end.position} samples in all{again}; {end.images} in this go at {end.speed:.1f} images/s, "
+        f"step {end.step}, {end.position} samples in all; {end.images} in this go at {end.speed:.1f} images/s, "
         f"{end.waited / max(end.seconds, 1e-9):.1%} of the time waiting for data; {end.skipped} steps skipped",
     )
     best = trainer.best
@@ -224,10 +219,8 @@ def _find_rate(trainer: Trainer, json_file: Path | None, out: Console, err: Cons
     from crnn.evaluation.tables import progress_bar
     from crnn.files import write_whole
     from crnn.training import finder
-    from crnn.training.replay import Replay
 
-    # The rate is for the whole network, and for samples that are hard and easy alike from the first step to the last.
-    trainer.config, trainer.replay = replace(trainer.config, freeze=0, replay=0.0), Replay(0.0, trainer.config.seed)
+    trainer.config = replace(trainer.config, freeze=0)  # the rate is for the whole network
     with progress_bar(err) as bar:
         task = bar.add_task("rates", total=finder.STEPS)
 

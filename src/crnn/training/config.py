@@ -12,19 +12,7 @@ from crnn.files import write_whole
 from crnn.spec import FRAME_PITCH, ModelSpec
 
 CONFIG = "config.json"
-MOST_REPLAY = 4  # no sample comes again more often than a few times, so there never are more
-_NOT_NEGATIVE = (
-    "synthetic",
-    "replay",
-    "warm_up",
-    "decay",
-    "minutes",
-    "steps",
-    "freeze",
-    "stop_after",
-    "workers",
-    "weight_decay",
-)
+_NOT_NEGATIVE = ("synthetic", "warm_up", "decay", "minutes", "steps", "freeze", "stop_after", "workers", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -41,8 +29,6 @@ class TrainConfig:
         seed: of the weights' first values and of the sample stream.
         batch: words of a batch; each process takes ``accumulate`` batches a step.
         accumulate: batches whose gradients make up one update. BatchNorm sees each batch by itself.
-        replay: samples taken again for each new one, at most, of those that were hard to read
-            (:mod:`crnn.training.replay`); a batch has so many more. For one process.
         rate: AdamW's learning rate after warm-up.
         warm_up: steps of linear warm-up, counted from the run's first step.
         decay: 0 for a constant rate; else the rate falls linearly to nothing over so many steps, and the run ends.
@@ -72,7 +58,6 @@ class TrainConfig:
     seed: int = 0
     batch: int = 64
     accumulate: int = 1
-    replay: float = 0.0
     rate: float = 8e-4
     warm_up: int = 400
     decay: int = 0
@@ -106,8 +91,6 @@ class TrainConfig:
         for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise OptionError(f"{name} must not be negative")
-        if self.replay > MOST_REPLAY:
-            raise OptionError(f"replay must be at most {MOST_REPLAY}, not {self.replay}: old samples for each new one")
         if not 0 <= self.average < 1:
             raise OptionError(f"average must be from 0 to below 1, not {self.average}")
         if self.decay and self.minutes:

@@ -71,10 +71,7 @@ class RealWords:
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` uint8[N, height, width]; ``targets`` int64, the labels joined; ``lengths``, ``ids`` int64[N].
-
-    From a stream the ids follow on each other; samples taken again (:mod:`crnn.training.replay`) come after them.
-    """
+    """``images`` uint8[N, height, width]; ``targets`` int64, the labels joined; ``lengths``, ``ids`` int64[N]."""
 
     images: Tensor
     targets: Tensor

@@ -26,7 +26,6 @@ from crnn.training.network import CRNN
 from crnn.training.precision import precision
 from crnn.training.processes import batch_and_accumulate, device_type, start
 from crnn.training.progress import LOG, Progress, TensorBoard, open_log
-from crnn.training.replay import Replay
 from crnn.training.schedule import finished, learning_rate
 from crnn.training.stopping import BEST, Best
 from crnn.training.validation import HeldOut, Validation, validate
@@ -61,11 +60,6 @@ class Trainer:
         self.spec = replace(config.spec, lineage=config.lineage + lineage)
         self.processes = start()
         self.processes.check_same(config)
-        if config.replay and self.processes.count > 1:
-            raise OptionError(
-                "--replay is for training in one process: start crnn train by itself, or without it (--replay 0, which "
-                "a run that has it can be branched off with: --from)"
-            )
         state, own = self.processes.from_main(lambda: self._saved_state(origin))
         so_far = state.get("precision", "") if own else ""
         kind = self.processes.from_main(lambda: precision(config.precision, so_far))
@@ -93,12 +87,10 @@ class Trainer:
         self.step = self.first_step = self.position = self.skipped = self._in_a_row = 0
         self.seconds, self.best = 0.0, Best()  # of training, by the clock; of validations
         self._stopped = False
-        self.replay = Replay(config.replay, config.seed)
         if state:
             self._restore(state)
             if own:
                 self.seconds, self.best = float(state.get("seconds", 0)), Best(**state.get("best", {}))
-                self.replay.load_state_dict(state.get("replay", {}))
             else:
                 self.first_step = self.step
         self.batch, self.accumulate = batch_and_accumulate(
@@ -131,12 +123,12 @@ class Trainer:
                 ids, stop = self._agreed(share, self._stopped or time.monotonic() >= end)
                 if stop:  # somewhere, so everywhere: what was drawn for this step is drawn again by whoever goes on
                     break
-                progress.rate, again = self._rate(), self.replay.taken
+                progress.rate = self._rate()
                 progress.loss, norm = self._one_step(share, progress.rate)
                 if log:
                     log.write(json.dumps({"step": self.step, "loss": progress.loss, "ids": ids}) + "\n")
                 progress.step, progress.position, progress.skipped = self.step, self.position, self.skipped
-                progress.images += self.samples + self.replay.taken - again
+                progress.images += self.samples
                 progress.seconds = time.monotonic() - started
                 self.seconds = before + progress.seconds
                 if self.config.minutes:  # by which the rate falls: everywhere to the same value
@@ -181,7 +173,7 @@ class Trainer:
             group["lr"] = rate
         self.network.train()
         freeze(self.accelerator.unwrap_model(self.network), self.step - self.first_step < self.config.freeze)
-        loss, losses = self._gradients(share)
+        loss = self._gradients(share)
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.clip)
         finite = bool(torch.isfinite(loss + norm))
         if finite or self.accelerator.scaler:  # fp16's scaler leaves such an update out itself, and lowers its scale
@@ -194,9 +186,6 @@ class Trainer:
         self.optimizer.zero_grad()
         self.step += 1
         self.position += self.samples
-        if self.config.replay:
-            for new, (batch, each) in zip(share, losses, strict=True):
-                self.replay.note(batch, len(new.ids), each)
         if finite:
             self._follow()
         elif self._in_a_row >= PATIENCE:
@@ -206,11 +195,8 @@ class Trainer:
             )
         return float(loss), float(norm)
 
-    def _gradients(self, share: list[Batch]) -> tuple[Tensor, list[tuple[Batch, Tensor]]]:
-        """Leaves in the network the mean gradient of this step's batches, of all processes.
-
-        Returns their mean loss (nats a character), and this process's batches, with the samples that came again, and
-        the loss of each sample (nats).
+    def _gradients(self, share: list[Batch]) -> Tensor:
+        """Leaves in the network the mean gradient of this step's batches, of all processes; returns their mean loss.
 
         Each batch is normalised by itself, and begins with the running statistics there were before the step. These
         move by the mean of what each batch alone would have moved them. So it makes no difference which process, or in
@@ -222,16 +208,14 @@ class Trainer:
         before = [(buffer, buffer.clone()) for buffer in self.network.buffers()] if several else []
         moved = [(buffer, value, torch.zeros_like(value)) for buffer, value in before if value.dtype.is_floating_point]
         mean = torch.zeros((), device=device)
-        seen = []
-        for new in share:
-            batch = self.replay.mixed(new)
+        for batch in share:
             for buffer, value in before:
                 buffer.copy_(value)
             logp = self.network(to_input(batch.images.to(device), self.spec))
-            losses = word_losses(logp, batch)
-            loss = losses.sum() / batch.lengths.sum() / len(share)
+            steps = torch.full((logp.shape[1],), logp.shape[0], dtype=torch.long)
+            loss = F.ctc_loss(logp.float(), batch.targets.to(device), steps, batch.lengths, zero_infinity=True)
+            loss = loss / len(share)
             self.accelerator.backward(loss)
-            seen.append((batch, losses.detach()))
             mean += loss.detach()
             for buffer, value, way in moved:
                 way += (buffer - value) / len(share)
@@ -241,7 +225,7 @@ class Trainer:
         self.processes.average([mean, *gradients, *(way for _, _, way in moved)])
         for buffer, value, way in moved:
             buffer.copy_(value + way)
-        return mean, seen
+        return mean
 
     def _agreed(self, share: list[Batch], stop: bool) -> tuple[list[int], bool]:
         """(ids of the samples that all processes hold for this step, as first, last of each run; whether one stops)."""
@@ -295,7 +279,6 @@ class Trainer:
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
-            "replay": self.replay.state_dict(),
             "step": self.step,
             "first_step": self.first_step,
             "position": self.position,
@@ -325,18 +308,6 @@ class Trainer:
             self.position, self.skipped = int(state["position"]), int(state["skipped"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"the saved state is not one of this network: {error}") from error
-
-
-def word_losses(logp: Tensor, batch: Batch) -> Tensor:
-    """float32[N]: the negative log-probability of each word, in nats (CTC, Graves et al. 2006), 0 where infinite.
-
-    What is minimised is their sum over a batch, by its number of characters: a word is right or wrong as a whole, so a
-    long one weighs as much more as its probability is smaller. (The mean of ``F.ctc_loss`` divides each word by its own
-    length, and the long ones, which are the hard ones, count for less.)
-    """
-    steps = torch.full((logp.shape[1],), logp.shape[0], dtype=torch.long)
-    targets = batch.targets.to(logp.device)
-    return F.ctc_loss(logp.float(), targets, steps, batch.lengths, reduction="none", zero_infinity=True)
 
 
 def to_input(images: Tensor, spec: ModelSpec) -> Tensor:
