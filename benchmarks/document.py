@@ -213,6 +213,12 @@ def replace_blocks(page: str, made: Callable[[str], str | None]) -> str:
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", block, page, flags=re.DOTALL)
 
 
+def write_block(page: Path, name: str, lines: list[str]) -> None:
+    """Writes lines into the block of that name in a page; its other blocks stay."""
+    text = replace_blocks(page.read_text(encoding="utf-8"), {name: "\n".join(lines)}.get)
+    page.write_text(text, encoding="utf-8")
+
+
 def fill(page: str, figures: dict[str, Figures]) -> str:
     """The page with its tables made anew."""
 

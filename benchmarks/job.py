@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from common import Light, Report, default_data, parser, words
-from document import replace_blocks
+from document import write_block
 
 from crnn.datasets.lmdb import LmdbWriter
 from crnn.engines.processors import usable_processors
@@ -53,9 +53,7 @@ def main() -> None:
         print(line.strip("|- "))
     report.write(figures)
     if chosen.page is not None:
-        page = chosen.page.read_text(encoding="utf-8")
-        page = replace_blocks(page, {"job": "\n".join(in_words(figures))}.get)
-        chosen.page.write_text(page, encoding="utf-8")
+        write_block(chosen.page, "job", in_words(figures))
 
 
 def as_files(path: Path, pictures: list[bytes]) -> Path:

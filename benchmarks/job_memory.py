@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from common import SAMPLE, Light, Report, default_data, parser, words
-from document import replace_blocks
+from document import write_block
 
 from crnn.jobs.run import Here, Job, Status, run
 
@@ -42,9 +42,7 @@ def main() -> None:
         print(line)
     report.write(figures)
     if chosen.page is not None:
-        page = chosen.page.read_text(encoding="utf-8")
-        page = replace_blocks(page, {"memory": "\n".join(in_words(figures))}.get)
-        chosen.page.write_text(page, encoding="utf-8")
+        write_block(chosen.page, "memory", in_words(figures))
 
 
 def memory(pictures: list[bytes], count: int, engine: Any, folder: Path) -> dict[str, Any]:

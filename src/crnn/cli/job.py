@@ -65,7 +65,7 @@ def job(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Words in one call of the network.")] = 64,
     part: Annotated[
-        int, typer.Option(min=1, max=100_000, metavar="N", help="Pictures a part, where they can be counted out.")
+        int, typer.Option(min=1, metavar="N", help="Pictures a part, where they can be counted out.")
     ] = 5000,
     with_characters: Annotated[bool, typer.Option(help="Also every character, its score and its place.")] = False,
     image_column: Annotated[
