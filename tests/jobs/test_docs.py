@@ -21,7 +21,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "jobs.md").read_text(enco
 def test_its_options_exist() -> None:
     command = typer.main.get_command(app).commands["job"]  # type: ignore[attr-defined]
     known = {option for parameter in command.params for option in parameter.opts}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE)) - {"--resources", "--json", "--page"} <= known
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE)) - {"--resources", "--count", "--json", "--page"} <= known
 
 
 def function(library: str) -> Any:
