@@ -110,7 +110,9 @@ def main() -> None:
     )
     keep_freed_memory()  # as the command does
     report = Report("training", chosen.json)
-    kinds = ("float32", "Winograd", "bfloat16")
+    kinds = ["float32", "Winograd"]
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # elsewhere it is emulated, and takes minutes
+        kinds.append("bfloat16")
     names = ("reference", *(f"network alone, {kind}" for kind in kinds), "crnn train")
     speeds: dict[str, list[float]] = {name: [] for name in names}
     waited = []

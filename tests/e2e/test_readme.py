@@ -56,6 +56,7 @@ def run(command: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_every_block_runs(folder: Path) -> None:
     """In the README's order and one folder, as a reader would."""
     plain = [block for block in blocks() if block.language in ("sh", "python") and not block.mark]

@@ -8,12 +8,15 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
+import pytest
+
 from crnn.datasets.lmdb import LmdbReader
 from crnn.jobs.run import Here, Job, Status, run
 
 COUNT = 50_000
 
 
+@pytest.mark.long
 def test_it_is_level_over_fifty_thousand_words(data_dir: Path, tmp_path: Path) -> None:
     links(data_dir / "IIIT5K_train_lmdb", tmp_path / "in")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # which holds nothing of other tests
