@@ -20,7 +20,7 @@ from common import ROOT, Report, parser
 from torch.nn import functional as F
 from training_reference import WARM, speed
 
-from crnn.training import winograd
+from crnn.training import convolutions
 from crnn.training.config import TrainConfig
 from crnn.training.memory import keep_freed_memory
 from crnn.training.network import CRNN
@@ -33,7 +33,7 @@ def bare(batch: int, kind: str) -> Iterator[None]:
     """Updates of our network on one batch of noise: ``float32``, ``Winograd`` (as it trains) or ``bfloat16``."""
     mixed, network = kind == "bfloat16", CRNN()
     if kind == "Winograd":
-        winograd.use(network)
+        convolutions.use(network)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, fused=True)
     images = torch.randn(batch, 1, 32, 100).contiguous(memory_format=torch.channels_last)

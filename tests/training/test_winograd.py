@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from crnn.training import winograd
-from crnn.training.network import CRNN
 from crnn.training.winograd import WinogradConv2d
 
 Gradients = tuple[Tensor, Tensor, Tensor]
@@ -43,30 +39,3 @@ def test_rounding_in_float32_stays_small() -> None:
     (expected, gradients), (output, others) = (run(layer, images) for layer in pair(256, 128, torch.float32))
     for wanted, got in zip((expected, *gradients), (output, *others), strict=True):
         assert float((got - wanted).detach().abs().max()) < 1e-4 * float(wanted.detach().abs().max())
-
-
-def test_a_network_keeps_its_parameters_and_its_output() -> None:
-    torch.manual_seed(1)
-    network = CRNN().eval()
-    twin = copy.deepcopy(network)
-    winograd.use(twin)
-    changed = [name for name, module in twin.named_modules() if isinstance(module, WinogradConv2d)]
-    assert changed == [f"cnn.conv{i}" for i in range(1, 6)]
-    assert list(twin.state_dict()) == list(network.state_dict())
-    images = torch.randn(5, 1, 32, 100)
-    with torch.no_grad():
-        torch.testing.assert_close(twin(images), network(images), rtol=0, atol=1e-4)
-    parameter = next(parameter for name, parameter in twin.named_parameters() if name == "cnn.conv5.weight")
-    assert parameter.requires_grad and parameter.is_leaf
-
-
-def test_layers_it_does_not_suit_are_left_alone() -> None:
-    layers = nn.Sequential(
-        nn.Conv2d(8, 64, 3, padding=1),
-        nn.Conv2d(64, 64, 3, padding=1, stride=2),
-        nn.Conv2d(64, 64, 2),
-        nn.Conv2d(64, 64, 3, padding=1, groups=2),
-        nn.Conv2d(64, 64, 3, padding=1, bias=False),
-    )
-    winograd.use(layers)
-    assert not any(isinstance(layer, WinogradConv2d) for layer in layers)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from crnn.errors import CheckpointError
-from crnn.training import winograd
+from crnn.training import convolutions
 from crnn.training.network import CRNN, LAYERS
 
 MIN_IMAGES = 2000
@@ -88,7 +88,7 @@ def unfold(state_dict: Mapping[str, Tensor], images: Iterable[Tensor | NDArray[n
     if not is_folded(state_dict):
         raise CheckpointError("the weights already have batch normalisation: fold them first")
     network = network_of(state_dict)
-    winograd.use(network)
+    convolutions.use(network)
     moments = {i: _Moments() for i in range(1, len(LAYERS))}
     hooks = [
         network.cnn.get_submodule(f"conv{i}").register_forward_hook(lambda _m, _i, output, to=each: to.add(output))

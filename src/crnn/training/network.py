@@ -90,9 +90,9 @@ class CRNN(nn.Module):
             x = self.cnn.get_submodule(f"conv{i}")(x)
             if self.batch_norm and i > 0:
                 x = self.cnn.get_submodule(f"batchnorm{i}")(x)
-            x = F.relu(x)
-            if pool:
+            if pool:  # before the ReLU: the result is the same, and only what is left has to go through it
                 x = F.max_pool2d(x, *pool)
+            x = F.relu(x)
         return x.squeeze(2).permute(2, 0, 1)
 
     def forward(self, images: Tensor) -> Tensor:

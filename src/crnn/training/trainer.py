@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from crnn.errors import CheckpointError, CrnnError, OptionError
 from crnn.spec import ModelSpec
-from crnn.training import winograd
+from crnn.training import convolutions
 from crnn.training.adaptation import freeze
 from crnn.training.checkpoints import STATE, WEIGHTS, load_state, save_state, save_weights
 from crnn.training.config import TrainConfig
@@ -74,7 +74,7 @@ class Trainer:
             network.load_state_dict(weights)
         network.load_state_dict(self.processes.from_main(network.state_dict))  # alike to the last bit everywhere
         if self.accelerator.device.type == "cpu" and self.accelerator.mixed_precision == "no":
-            winograd.use(network)
+            convolutions.use(network)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         fused = self.accelerator.device.type in ("cpu", "cuda")
         optimizer = torch.optim.AdamW(

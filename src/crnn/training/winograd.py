@@ -4,8 +4,7 @@ Winograd's minimal filtering F(4 x 4, 3 x 3) as in Lavin and Gray, "Fast Algorit
 (2015): an output tile of 4 x 4 pixels takes 36 products for each pair of channels instead of 144. All three products of
 training (output, gradient of the input, gradient of the weights) become batches of 36 matrix products, between
 transforms that are small matrix products themselves, one a tile, so that each stays in the processor's cache. Rounding
-errors are about ten times those of the direct sum (1e-5 of the largest value). Where matrix hardware computes in bf16
-the direct convolution is faster.
+errors are about ten times those of the direct sum (1e-5 of the largest value).
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-
-LEAST_CHANNELS = 64  # with fewer input channels the transforms cost more than the products save
 
 # The paper's B^T (input), G (filter) and A^T (output) for F(4, 3).
 _Matrix = tuple[tuple[float, ...], ...]
@@ -66,21 +63,6 @@ class WinogradConv2d(nn.Conv2d):
         return output
 
 
-def use(network: nn.Module) -> None:
-    """Turns every convolution of ``network`` that it is faster for into a :class:`WinogradConv2d`."""
-    for module in network.modules():
-        for name, child in module.named_children():
-            if isinstance(child, nn.Conv2d) and _suits(child):
-                twin = WinogradConv2d(child.in_channels, child.out_channels, 3, padding=1, device="meta")
-                twin.weight, twin.bias = child.weight, child.bias
-                setattr(module, name, twin)
-
-
-def _suits(layer: nn.Conv2d) -> bool:
-    plain = layer.stride == layer.dilation == layer.padding == (1, 1) and layer.groups == 1
-    return plain and layer.kernel_size == (3, 3) and layer.bias is not None and layer.in_channels >= LEAST_CHANNELS
-
-
 class _Convolution(torch.autograd.Function):
     """T tiles of 36 numbers (6 x 6) a channel: [T, 36, C] for the input, [K, 36, C] for the filters."""
 
@@ -118,8 +100,10 @@ def _each(transform: Tensor, values: Tensor) -> Tensor:
 
 def _tiles(images: Tensor, size: _Size) -> Tensor:
     """[N, C, H, W] -> [T, 36, C]: the 6 x 6 pixels under each tile, which overlap its neighbours' by two."""
-    padded = images.new_zeros(size.number, 4 * size.rows + 2, 4 * size.columns + 2, size.channels)
+    padded = images.new_empty(size.number, 4 * size.rows + 2, 4 * size.columns + 2, size.channels)
     padded[:, 1 : size.height + 1, 1 : size.width + 1] = images.permute(0, 2, 3, 1)
+    for border in (padded[:, 0], padded[:, size.height + 1 :], padded[:, :, 0], padded[:, :, size.width + 1 :]):
+        border.zero_()
     picture, row, column, _ = padded.stride()
     shape = (size.number, size.rows, size.columns, 6, 6, size.channels)
     tiles = padded.as_strided(shape, (picture, 4 * row, 4 * column, row, column, 1))
@@ -130,9 +114,11 @@ def _laid_over(tiles: Tensor, size: _Size) -> Tensor:
     """[T, 36, C] -> [N, C, H, W], the transpose of :func:`_tiles`: overlapping pixels are added up."""
     rows, columns = size.rows, size.columns
     tiles = tiles.view(size.number, rows, columns, 6, 6, size.channels).transpose(2, 3)  # [N, rows, 6, columns, 6, C]
-    padded = tiles.new_zeros(size.number, 4 * rows + 4, 4 * columns + 4, size.channels)
+    padded = tiles.new_empty(size.number, 4 * rows + 4, 4 * columns + 4, size.channels)
     grid = padded.view(size.number, rows + 1, 4, columns + 1, 4, size.channels)
-    grid[:, :rows, :, :columns] += tiles[:, :, :4, :, :4]
+    grid[:, :rows, :, :columns] = tiles[:, :, :4, :, :4]
+    grid[:, rows].zero_()
+    grid[:, :, :, columns].zero_()
     grid[:, 1:, :2, :columns] += tiles[:, :, 4:, :, :4]
     grid[:, :rows, :, 1:, :2] += tiles[:, :, :4, :, 4:]
     grid[:, 1:, :2, 1:, :2] += tiles[:, :, 4:, :, 4:]
