@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures everything in docs/performance.md and writes it anew. About 30 minutes, on an idle machine.
+# Measures everything in docs/performance.md and writes it anew. About 35 minutes, on an idle machine.
 #   benchmarks/all.sh [FOLDER]      FOLDER: where the figures go instead of docs/performance
 # PYTHON: the package's environment (with its train and openvino extras, and matplotlib); RIVALS: that of
 # benchmarks/rivals-requirements.txt; DATA: the folder of IIIT5K_lmdb and IIIT5K_train_lmdb; FONTS: a folder of fonts;
