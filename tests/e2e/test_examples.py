@@ -3,8 +3,10 @@ from __future__ import annotations
 import csv
 import json
 import runpy
+import sys
 from io import BytesIO
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image, ImageFont
 from typer.testing import CliRunner
 
 from crnn.cli import app
+from crnn.datasets.lmdb import LmdbWriter
 from crnn.synthesis.fonts import open_fonts
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
@@ -82,6 +85,50 @@ def test_words_on_which_two_readers_agree_are_kept(tmp_path: Path) -> None:
             assert picture.height <= 64
     white = crops[-1]  # bright ink, so on a dark ground
     assert white.max() == 255 and np.median(white[:3]) < 90
+
+
+def test_words_are_cut_between_their_letters(tmp_path: Path) -> None:
+    """A letter's pixels say which it is, so that each piece's picture can be read back."""
+    program = runpy.run_path(str(FOLDER / "cut_words.py"))
+    levels = {letter: 40 + 8 * n for n, letter in enumerate("abcdefghij")}
+    lines = []
+    with LmdbWriter(tmp_path / "words") as writer:
+        for n in range(20):
+            text = "".join(Random(n).sample("abcdefghij", 5))
+            picture = np.full((24, 5 * 12), 250, np.uint8)
+            boxes = []
+            for i, letter in enumerate(text):
+                picture[4:20, 12 * i + 2 : 12 * i + 10] = levels[letter]
+                boxes.append([12 * i + 2, 4, 8, 16])
+            if n == 3:  # one letter over the other: not to be parted
+                boxes[2] = [boxes[2][0] - 8, 4, 16, 16]
+            file = BytesIO()
+            Image.fromarray(picture).save(file, "PNG")
+            writer.add(file.getvalue(), text)
+            lines.append(json.dumps({"key": f"image-{n + 1:09}", "text": text, "boxes": boxes}))
+    (tmp_path / "characters.jsonl").write_text("\n".join(lines) + "\n")
+
+    words = program["words"](tmp_path / "words", tmp_path / "characters.jsonl")
+    assert len(words) == 18  # every tenth is held out
+    assert [word.cuts for word in words if None in word.cuts] == [[0, 12, None, 36, 48, 60]]
+    dice, texts = Random(0), set()
+    for _ in range(300):
+        picture, text = program["pieces"](words, dice)
+        texts.add(text)
+        height = picture.shape[0]
+        pitch = height / 2 if height == program["HEIGHT"] else 12  # two at one height, or one as it was
+        assert picture.shape[1] == pitch * len(text)
+        if height == 24:
+            middles = [round(float(picture[12, round(pitch * (i + 0.5))])) for i in range(len(text))]
+            assert middles == [levels[letter] for letter in text]
+    assert len(texts) > 200 and max(map(len, texts)) > 5
+
+    arguments = ["cut_words.py", str(tmp_path / "words"), str(tmp_path / "characters.jsonl"), str(tmp_path / "out")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [*arguments, "--count", "7"])
+        program["main"]()
+    with (tmp_path / "out" / "labels.csv").open(newline="") as file_of_labels:
+        assert [(tmp_path / "out" / name).exists() for name, _ in csv.reader(file_of_labels)] == [True] * 7
 
 
 def test_fonts_that_can_be_read_are_collected(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from crnn.ctc import required_steps
 from crnn.datasets.lmdb import LmdbReader
 from crnn.engines import bundled_model
 from crnn.errors import CheckpointError
-from crnn.evaluation.protocols import alnum36
 from crnn.export.onnx import weights_from_onnx
 from crnn.images import normalise, prepare
+from crnn.protocols import alnum36
 from crnn.spec import ModelSpec
 from crnn.training import folding
 from crnn.training.folding import MIN_IMAGES, fold, is_folded, network_of, unfold
@@ -158,8 +158,25 @@ def test_statistics_are_those_of_each_convolutions_output(trained: Weights, narr
     with torch.no_grad():
         x = F.max_pool2d(F.relu(network.cnn.get_submodule("conv0")(torch.from_numpy(narrow))), 2)
         x = network.cnn.get_submodule("conv1")(x).double()
+    x *= (unfolded["cnn.conv1.weight"] / fold(trained)["cnn.conv1.weight"]).flatten(1).median(1)[0][:, None, None]
     assert torch.allclose(unfolded["cnn.batchnorm1.running_mean"].double(), x.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
     assert torch.allclose(unfolded["cnn.batchnorm1.running_var"].double(), x.var((0, 2, 3)), rtol=1e-4)
+
+
+def test_convolutions_come_back_as_large_as_new_ones(unfolded: Weights) -> None:
+    """So that an update turns them as far, whatever folding has multiplied them by."""
+    for i in range(1, 7):
+        weight = unfolded[f"cnn.conv{i}.weight"]
+        size = weight.square().mean((1, 2, 3)).sqrt()
+        assert torch.allclose(size, torch.full_like(size, (2 / weight[0].numel()) ** 0.5), rtol=1e-4)
+
+
+def test_a_channel_without_weights_stays_one(trained: Weights, narrow: NDArray[np.float32]) -> None:
+    folded = {key: value.clone() for key, value in fold(trained).items()}
+    folded["cnn.conv2.weight"][3] = 0
+    unfolded = unfold(folded, [narrow])
+    assert all(torch.isfinite(value).all() for value in unfolded.values())
+    assert not unfolded["cnn.conv2.weight"][3].any()
 
 
 def test_how_the_images_are_batched_does_not_matter(trained: Weights, narrow: NDArray[np.float32]) -> None:

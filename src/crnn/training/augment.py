@@ -15,6 +15,7 @@ from crnn.synthesis.noise import field
 Gray = NDArray[np.uint8]  # height x width
 
 WORKING_HEIGHT = 48  # pixels: larger crops are scaled down first; the network reads 32 rows
+LOW = 24  # pixels: what is lower is blurred as it is, and is bent and spoiled half as often and half as far
 
 
 def augment(image: Gray, narrowest: int, dice: Random) -> Gray:
@@ -25,15 +26,16 @@ def augment(image: Gray, narrowest: int, dice: Random) -> Gray:
     if dice.random() < 0.08:
         return image
     height, width = image.shape
+    gentle = 0.5 if height < LOW else 1.0
     if height > WORKING_HEIGHT:
         width, height = max(8, round(width * WORKING_HEIGHT / height)), WORKING_HEIGHT
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     if dice.random() < 0.85:
-        image = _framed(image, dice)
+        image = _framed(image, gentle, dice)
     bend = dice.random()
-    if bend < 0.12:
+    if bend < 0.12 * gentle:
         image = _arched(image, dice)
-    elif bend < 0.24:
+    elif bend < 0.24 * gentle:
         image = _rippled(image, dice)
     picture = image.astype(np.float32)
     if dice.random() < 0.5:
@@ -44,19 +46,19 @@ def augment(image: Gray, narrowest: int, dice: Random) -> Gray:
     if dice.random() < 0.4:
         picture = np.float32(255) - picture
     np.clip(picture, 0, 255, out=picture)
-    if dice.random() < 0.4:
+    if dice.random() < 0.4 * gentle:
         low, high = float(picture.min()), float(picture.max())
         return degrade(picture, 0.6 * (high - low), narrowest, dice)
     return picture.astype(np.uint8)
 
 
-def _framed(image: Gray, dice: Random) -> Gray:
-    """The crop's corners moved: shift, scale, shear, turn and perspective in one warp."""
+def _framed(image: Gray, reach: float, dice: Random) -> Gray:
+    """The crop's corners moved: shift, scale, shear, turn and perspective in one warp, ``reach`` times as far."""
     height, width = image.shape
-    step_x, step_y = min(width, 2.5 * height) * 0.05, height * 0.07
+    step_x, step_y = reach * min(width, 2.5 * height) * 0.05, reach * height * 0.07
     shift_x, shift_y = dice.gauss(0, step_x), dice.gauss(0, step_y)
-    wider, taller = dice.gauss(0.03, 0.04) * width, dice.gauss(0.02, 0.06) * height
-    shear, rise = dice.gauss(0, 0.10) * height, dice.gauss(0, 0.06) * min(width, 2.5 * height)
+    wider, taller = dice.gauss(0.03, 0.04 * reach) * width, dice.gauss(0.02, 0.06 * reach) * height
+    shear, rise = dice.gauss(0, 0.10 * reach) * height, dice.gauss(0, 0.06 * reach) * min(width, 2.5 * height)
     corners = []
     for x, y in ((0, 0), (1, 0), (1, 1), (0, 1)):
         moved_x = x * width + shift_x + (x - 0.5) * 2 * wider + (y - 0.5) * shear + dice.gauss(0, step_x * 0.4)

@@ -80,8 +80,10 @@ def unfold(state_dict: Mapping[str, Tensor], images: Iterable[Tensor | NDArray[n
     ``images``: batches float32[N, channels, 32, W], network input, all of them read once; at least 2,000 images, best
     such as the training will see. The statistics are those of each convolution's output over them. Scale and shift are
     set to undo the normalisation (``scale = sqrt(variance + eps)``, ``shift = mean``), so the evaluated output stays
-    as it was, and one pass through the folded network measures every layer. In training mode, where the statistics
-    are each batch's own, the output moves only as far as the batch is unlike the images measured: no jump in the loss.
+    as it was, and one pass through the folded network measures every layer. The convolutions' weights come back as
+    large as those of a new network (He et al. 2015), which the scale undoes as well, so that a rate means the same for
+    both. In training mode, where the statistics are each batch's own, the output moves only as far as the batch is
+    unlike the images measured: no jump in the loss.
 
     Raises CheckpointError if the weights already have batch normalisation or there are too few images.
     """
@@ -108,14 +110,29 @@ def unfold(state_dict: Mapping[str, Tensor], images: Iterable[Tensor | NDArray[n
 
     unfolded = dict(state_dict)
     for i, measured in moments.items():
-        mean, variance = measured.mean.float(), measured.variance().float()
-        prefix = f"cnn.batchnorm{i}"
-        unfolded[f"{prefix}.weight"] = torch.sqrt(variance.double() + _EPS).float()
-        unfolded[f"{prefix}.bias"] = mean.clone()
-        unfolded[f"{prefix}.running_mean"] = mean
-        unfolded[f"{prefix}.running_var"] = variance
-        unfolded[f"{prefix}.num_batches_tracked"] = torch.tensor(0)
+        mean, variance = measured.mean, measured.variance()
+        conv, norm = f"cnn.conv{i}", f"cnn.batchnorm{i}"
+        size = _to_initial_size(state_dict[f"{conv}.weight"])
+        unfolded[f"{conv}.weight"] = (state_dict[f"{conv}.weight"] * size[:, None, None, None]).float()
+        unfolded[f"{conv}.bias"] = (state_dict[f"{conv}.bias"] * size).float()
+        unfolded[f"{norm}.weight"] = (torch.sqrt(variance * size**2 + _EPS) / size).float()
+        unfolded[f"{norm}.bias"] = mean.float()
+        unfolded[f"{norm}.running_mean"] = (mean * size).float()
+        unfolded[f"{norm}.running_var"] = (variance * size**2).float()
+        unfolded[f"{norm}.num_batches_tracked"] = torch.tensor(0)
     return unfolded
+
+
+def _to_initial_size(weight: Tensor) -> Tensor:
+    """float64[channels], what brings each channel of a convolution to the size that it has in a new network.
+
+    Normalisation takes the size out again, so that what is computed stays the same; but an update turns weights by as
+    much as it is large beside them. Folding has left them small: updates of a usual rate would turn them several times
+    as far as those of a new network, and undo what was learnt.
+    """
+    squares = weight.double().flatten(1).square().mean(1)
+    fan_in = weight[0].numel()
+    return torch.where(squares > 0, torch.sqrt(2 / fan_in / squares), 1.0)
 
 
 class _Moments:
