@@ -14,6 +14,8 @@ LABEL org.opencontainers.image.title="crnn" \
 # The same path as where it was built, for a virtual environment cannot be moved. It stays root's: the service cannot
 # change its own code.
 COPY --from=build /opt/crnn /opt/crnn
+# A new volume that is mounted here belongs to whom the folder does; without one, nothing is written into it.
+RUN mkdir /cache && chown 10001:10001 /cache
 # Nothing is written: the modules were compiled when they were installed, and what is built from a model stays in memory
 # unless CRNN_CACHE is set to a folder that lasts.
 ENV PATH=/opt/crnn/bin:$PATH \

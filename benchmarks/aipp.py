@@ -15,10 +15,10 @@ from pathlib import Path
 from crnn import ctc
 from crnn.datasets.lmdb import LmdbReader
 from crnn.engines import Engine, open_engine
-from crnn.evaluation.protocols import alnum36
 from crnn.evaluation.words import prepared, usable_labels
 from crnn.export.aipp import emulate
 from crnn.images import normalise
+from crnn.protocols import alnum36
 
 INPUTS = ("", "gray", "rgb", "bgr")
 

@@ -82,15 +82,19 @@ class Report:
         self.name, self.file = name, file
         self._others = Others(pids or [])
 
-    def write(self, figures: dict[str, Any]) -> None:
-        """Write the file, if there is to be one, and say so if the machine was not idle."""
+    def write(self, figures: dict[str, Any]) -> float | None:
+        """Write the file, if there is to be one, and say so if the machine was not idle.
+
+        Returns the share of the processors that other processes took; None where it cannot be known.
+        """
         share = self._others.share()
         if share is not None and share > 0.05:
             print(f"other processes took {share:.0%} of the processors meanwhile: these figures are too low")
         if self.file is None:
-            return
+            return share
         script = Path(sys.argv[0]).name
         report = {"benchmark": self.name, "script": f"benchmarks/{script}", "machine": describe(), "others": share}
         temporary = self.file.with_name(f".{self.file.name}.tmp")
         temporary.write_text(json.dumps({**report, **figures}, indent=1) + "\n", encoding="utf-8")
         os.replace(temporary, self.file)
+        return share

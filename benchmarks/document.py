@@ -164,12 +164,13 @@ def service(**figures: Figures) -> str:
         one = figures[name]
         engine = one["engine"]
         busy = "" if not one["others"] or one["others"] <= 0.05 else f" (other processes took {one['others']:.0%})"
+        shares = sorted(turn["words_per_second"] / turn["network"] for turn in one["turns"])
         rows.append(
             [
                 f"{engine['name']} {engine['version']}, {engine['precision']}{busy}",
                 f"{one['words_per_second']:.0f}",
                 f"{one['network']:.0f}",
-                f"{one['share']:.0%}",
+                f"{one['share']:.0%} ({shares[0]:.0%}-{shares[-1]:.0%})",
                 f"{1000 * one['p50']:.0f}",
                 f"{1000 * one['p99']:.0f}",
                 f"{one['p99_batches']:.1f}",
@@ -213,9 +214,19 @@ def replace_blocks(page: str, made: Callable[[str], str | None]) -> str:
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", block, page, flags=re.DOTALL)
 
 
-def write_block(page: Path, name: str, lines: list[str]) -> None:
-    """Writes lines into the block of that name in a page; its other blocks stay."""
-    text = replace_blocks(page.read_text(encoding="utf-8"), {name: "\n".join(lines)}.get)
+def with_note(text: str, others: float | None) -> str:
+    """The text, and that it should not be kept if other processes took such a share of the processors."""
+    if others is None or others <= 0.05:
+        return text
+    return text + f"\n\n**Other processes took {others:.0%} of the processors meanwhile: measure again.**"
+
+
+def write_block(page: Path, name: str, lines: list[str], others: float | None) -> None:
+    """Writes lines into the block of that name in a page; its other blocks stay.
+
+    ``others`` is the share of the processors that other processes took while the figures were measured.
+    """
+    text = replace_blocks(page.read_text(encoding="utf-8"), {name: with_note("\n".join(lines), others)}.get)
     page.write_text(text, encoding="utf-8")
 
 
@@ -224,11 +235,7 @@ def fill(page: str, figures: dict[str, Figures]) -> str:
 
     def one(name: str) -> str:
         try:
-            made = TABLES[name](**figures)
-            others = figures.get(name, figures["bench"])["others"]
-            if others is not None and others > 0.05:  # a figure that should not be kept is not hidden
-                made += f"\n\n**Other processes took {others:.0%} of the processors meanwhile: measure again.**"
-            return made
+            return with_note(TABLES[name](**figures), figures.get(name, figures["bench"])["others"])
         except (KeyError, TypeError) as error:
             sys.exit(f"the table {name} cannot be made: {error}")
 

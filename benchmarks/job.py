@@ -51,9 +51,9 @@ def main() -> None:
     figures |= beyond(figures)
     for line in in_words(figures):
         print(line.strip("|- "))
-    report.write(figures)
+    others = report.write(figures)
     if chosen.page is not None:
-        write_block(chosen.page, "job", in_words(figures))
+        write_block(chosen.page, "job", in_words(figures), others)
 
 
 def as_files(path: Path, pictures: list[bytes]) -> Path:

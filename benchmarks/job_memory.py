@@ -40,9 +40,9 @@ def main() -> None:
                 figures[name] = memory(words(data, 2000)[0], count, engine, Path(folder))
     for line in in_words(figures):
         print(line)
-    report.write(figures)
+    others = report.write(figures)
     if chosen.page is not None:
-        write_block(chosen.page, "memory", in_words(figures))
+        write_block(chosen.page, "memory", in_words(figures), others)
 
 
 def memory(pictures: list[bytes], count: int, engine: Any, folder: Path) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from crnn.charset import Charset
 from crnn.decoding.decoder import Decoder
 from crnn.decoding.lexicon import Lexicon
 from crnn.engines import open_engine
-from crnn.evaluation.protocols import alnum36
 from crnn.images import normalise, prepare
+from crnn.protocols import alnum36
 
 BATCH = 64
 SIZES = (50, 1000, 5000, 90_000)

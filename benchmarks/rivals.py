@@ -20,8 +20,8 @@ from common import ROOT, Report, default_data, parser
 from crnn.datasets.lmdb import LmdbReader
 from crnn.engines import bundled_model
 from crnn.engines.processors import usable_processors
-from crnn.evaluation.protocols import alnum36
 from crnn.evaluation.words import usable_labels
+from crnn.protocols import alnum36
 
 HERE = Path(__file__).parent
 OURS = {

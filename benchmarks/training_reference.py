@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from crnn.charset import ALNUM36
-from crnn.evaluation.protocols import alnum36
+from crnn.protocols import alnum36
 
 WARM = 10
 """Steps that do not count, of each turn."""

@@ -105,6 +105,19 @@ def test_16_bit_is_scaled_not_clipped(kind: str) -> None:
     np.testing.assert_array_equal(np.asarray(open_gray(values)), result)
 
 
+def test_gray_values_of_32_bits_are_not_taken_for_black() -> None:
+    gray = plain("L").convert("I")
+    for source in (gray, encoded(gray, "TIFF")):
+        with pytest.raises(ImageError, match=r'32-bit values of 0\.\.\d+ .*give image\.convert\("L"\)'):
+            open_gray(source)
+    dark = Image.fromarray(np.full((4, 5), 200, np.uint16))
+    for kind in ("PNG", "TIFF", "PPM"):  # 16 bits for sure, and so dark
+        assert decode_gray(encoded(dark, kind)).getextrema() == (1, 1)
+    assert open_gray(dark).getextrema() == (1, 1)
+    assert open_gray(Image.new("I", (4, 5))).getextrema() == (0, 0)
+    assert open_gray(Image.new("I", (4, 5), 257)).getextrema() == (1, 1)
+
+
 def test_arrays_of_other_types() -> None:
     assert list(open_gray(np.array([[True, False]])).tobytes()) == [255, 0]
     assert list(open_gray(np.array([[0.0, 0.5, 1.0]])).tobytes()) == [0, 128, 255]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import sys
 import tarfile
@@ -135,6 +136,18 @@ def test_tar(tmp_path: Path, mode: str) -> None:
     assert found(path) == (expected, {})
     path.rename(tmp_path / "no suffix")
     assert [value for _, value in found(tmp_path / "no suffix")[0]] == [1, 2, 3]
+
+
+def test_a_tar_in_several_xz_streams(tmp_path: Path) -> None:
+    whole, path = archive({f"{i}.png": png(i) for i in range(4)}), tmp_path / "words.tar.xz"
+    streams = [lzma.compress(whole[start : start + 1500]) for start in range(0, len(whole), 1500)]
+    for padding in (b"", bytes(4), bytes(70_000)):
+        path.write_bytes(padding.join(streams) + padding)
+        values, skipped = found(path)
+        assert ([value for _, value in values], skipped) == ([0, 1, 2, 3], {})
+    path.write_bytes(streams[0] + streams[1][:-40])
+    values, skipped = found(path)
+    assert values and "damaged or truncated" in skipped[str(path)]
 
 
 def test_links_in_a_tar_are_not_followed(tmp_path: Path) -> None:

@@ -366,6 +366,11 @@ def test_a_pickled_reader_opens_its_model_anew() -> None:
     assert copy.read(bars("x")) == reader.read(bars("x"))
 
 
+def test_a_reader_of_an_opened_engine_cannot_be_pickled_and_says_so(reader: Reader) -> None:
+    with pytest.raises(OptionError, match="opened engine cannot be pickled; give it a model and an engine's name"):
+        pickle.dumps(reader)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_is_told_instead_of_hanging(reader: Reader) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,3 +92,27 @@ def test_reading_ring_does_not_import_the_training_ring(path: Path) -> None:
     names = list(imports(ast.parse((ROOT / path).read_text(encoding="utf-8")), at_import=path.parts[0] == "cli"))
     assert not [name for name in names if name.partition(".")[0] in TRAINING_ONLY]
     assert not [name for name in names if name.startswith(tuple(f"crnn.{room}" for room in TRAINING_ROOMS))]
+
+
+def rooms() -> list[str]:
+    """The rooms in the order of the page about them, the lowest first."""
+    page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    found = re.search(r"src/crnn/\n(.*?)```", page, re.DOTALL)
+    assert found
+    listed = re.findall(r"^  (\w[\w./]*(?:, [\w./]+)*)", found[1], re.MULTILINE)
+    return [name.rstrip("/").removesuffix(".py") for names in listed for name in names.split(", ")]
+
+
+def test_the_page_names_every_room() -> None:
+    there = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in ROOT.rglob("*.py")}
+    assert there - {"__init__", "__main__"} <= set(rooms())
+
+
+@pytest.mark.parametrize("path", [path.relative_to(ROOT) for path in sorted(ROOT.rglob("*.py"))], ids=str)
+def test_a_room_knows_only_those_below_it(path: Path) -> None:
+    order = rooms()
+    own = path.parts[0].removesuffix(".py")
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    known = {name.split(".")[1] for name in imports(tree, at_import=True) if name.startswith("crnn.")} & set(order)
+    if own in order:  # the package itself belongs to no room
+        assert not known - {own} - set(order[: order.index(own)])

@@ -36,12 +36,13 @@ def replaced(path: Path, *, shared: bool = False) -> Iterator[Path]:
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
-    """Write a file whole or not at all (:func:`replaced`). Text becomes UTF-8.
+    """Write a file whole or not at all (:func:`replaced`). Text becomes UTF-8; what of it UTF-8 does not have, such as
+    the bytes of a name that is no valid text, becomes ``\\udcXX`` escapes.
 
     Raises OptionError if it cannot be written.
     """
     with replaced(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        temporary.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
 
 
 def make_folder(folder: Path) -> None:

@@ -70,7 +70,8 @@ def open_picture(
     Arrays are ``[H, W]`` or ``[H, W, 1]`` (gray) or ``[H, W, 3 or 4]`` (colour, with alpha last), of dtype bool, uint8,
     uint16 (0..65535 is scaled to 0..255) or float (0..1); ``order`` says how the channels of a colour array are ordered
     and has to be given for one. Transparency is laid on white, 16-bit values are scaled, of an animation the first
-    frame counts (of a Pillow image, the frame it stands at). The caller's object is not changed.
+    frame counts (of a Pillow image, the frame it stands at). 32-bit integers are 16-bit values, too; they are refused
+    if the largest is in 1..255, for then they are rather gray values. The caller's object is not changed.
 
     Raises :class:`~crnn.errors.ImageError`, one line, if there is no such picture in ``source``.
     """
@@ -198,6 +199,10 @@ def _convert(image: Image.Image, mode: Mode) -> Image.Image:
 def _scale_deep(image: Image.Image) -> Image.Image:
     """16-bit, 32-bit and float pictures, which Pillow's convert("L") would clip at 255 or cut to their high byte."""
     values = np.asarray(image)
+    # Of files, 16 bits come in this mode from PGM alone. What comes from elsewhere is gray values rather than so dark.
+    if image.mode == "I" and image.format != "PPM" and 0 < values.max() < 256:
+        what = f"32-bit values of 0..{values.max()} would be black, for white is 65535"
+        raise ImageError(f'{what}; if it is 255 in this picture, give image.convert("L")')
     gray = _scale(values)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):  # a PNG may name one gray value as transparent

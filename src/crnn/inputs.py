@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from crnn.datasets.lmdb import LmdbReader
+from crnn.datasets.lmdb import LmdbReader, is_lmdb
 from crnn.datasets.tar import STREAM_LIMIT, TAR_SUFFIXES, Forward, is_tar, tar_members, too_large, why
 from crnn.errors import CrnnError, DatasetError, ImageError, OptionError
 from crnn.images import SUFFIXES
@@ -108,7 +108,7 @@ def _file(name: str, skip: _Skip) -> Iterator[Item]:
         head = file.read(tarfile.BLOCKSIZE)
         if is_tar(head, name):
             yield from _tar(Forward(file, head), name, skip)
-        elif head[16:20] in (b"\xde\xc0\xef\xbe", b"\xbe\xef\xc0\xde"):  # LMDB's magic number, in either byte order
+        elif is_lmdb(head):
             yield from _lmdb(name, skip)
         else:
             yield Item(name, name)

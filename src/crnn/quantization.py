@@ -57,7 +57,12 @@ class Ranges:
 
 def place(model: Path) -> Path:
     """Where the ranges of ``model`` lie."""
-    return model.with_suffix(".int8.json")
+    return model.parent / f"{model.stem}.int8.json"
+
+
+def remedy(model: Path) -> str:
+    """The command that makes them."""
+    return f"`crnn quantize TRAINING_LMDB --model {model}`"
 
 
 def load(model: Path) -> Ranges | None:
@@ -71,7 +76,7 @@ def load(model: Path) -> Ranges | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as ranges ({error}); make them anew with `crnn quantize`") from None
+        raise ModelError(f"{path}: cannot be read as ranges ({error}); make them anew with {remedy(model)}") from None
     try:
         if values.pop("schema") != SCHEMA:
             raise ValueError("another schema")
@@ -80,16 +85,16 @@ def load(model: Path) -> Ranges | None:
             raise ValueError("a range that is none")
         ranges.exact_enough  # noqa: B018  (numbers, or it fails here)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: no ranges ({error}); make them anew with `crnn quantize`") from None
+        raise ModelError(f"{path}: no ranges ({error}); make them anew with {remedy(model)}") from None
     return ranges
 
 
 def require(model: Path, digest: str, ranges: Ranges | None) -> Ranges:
     """The ranges if they belong to the file ``model`` of that SHA-256; raises ModelError, saying what to do, if not."""
     if ranges is None:
-        raise ModelError(f"{model}: has no ranges for int8 beside it; make them with `crnn quantize {model}`")
+        raise ModelError(f"{model}: has no ranges for int8 beside it; make them with {remedy(model)}")
     if ranges.model != digest:
-        raise ModelError(f"{place(model)}: belongs to other weights; make it anew with `crnn quantize {model}`")
+        raise ModelError(f"{place(model)}: belongs to other weights; make it anew with {remedy(model)}")
     return ranges
 
 

@@ -65,9 +65,10 @@ class Reader:
     Args:
         model: an ``.onnx`` file, a ``.safetensors`` file or a run folder; the bundled weights by default.
         engine: ``auto`` (the fastest installed), the name of one in :data:`crnn.engines.NAMES`, which runs or raises,
-            or an opened :class:`crnn.engines.Engine`, which brings its own model.
+            or an opened :class:`crnn.engines.Engine`, which brings its own model and its own threads.
         batch_size: how many words go through the network together. What is read in a picture doesn't depend on it.
-        threads: how many processors to use; all that this process may use by default.
+        threads: how many processors to use; all that this process may use by default. For torch, which has one number
+            of threads for the whole process, that is set if it is given.
         pixel_limit: the largest number of pixels of a picture; one that has more is taken for a decompression bomb.
         lexicon: read only words of these: a list of words, a file's name, or a :class:`crnn.Lexicon`.
         prior: weigh texts by how frequent they are: a :class:`crnn.Prior`.
@@ -78,8 +79,9 @@ class Reader:
             choice by default.
 
     Threads may share a Reader. It can be pickled, for Ray, Spark, Dask and the like: that keeps its settings, and no
-    weights; the model is opened when the copy is first used, once in a process for all copies. A process that is forked
-    cannot use the Readers it inherits, for their threads stay behind; it is told so.
+    weights; the model is opened when the copy is first used, once in a process for all copies. (A Reader of an opened
+    engine cannot be pickled; it raises OptionError.) A process that is forked cannot use the Readers it inherits, for
+    their threads stay behind; it is told so.
 
     Raises ModelError, EngineError or OptionError.
     """
@@ -106,26 +108,28 @@ class Reader:
         self._settings = (there, engine, batch_size, threads, pixel_limit, lexicon, prior, characters, beam, precision)
         self.batch_size = batch_size
         self.pixel_limit = pixel_limit
-        threads = usable_processors() if threads is None else threads
+        processors = usable_processors() if threads is None else threads
         if isinstance(engine, str):
             path, name, self._why = resolve(model, engine)
             self._lanes = Lanes(path, name, threads, precision)
         elif model is not None or precision is not None:
             raise OptionError("an opened engine brings its own model and precision; give only the engine")
         else:
-            self._lanes, self._why = Lanes.of(engine, threads), "opened by the caller"
+            self._lanes, self._why = Lanes.of(engine, processors), "opened by the caller"
         self._engine = self._lanes.single.engine
         self._decoder = Decoder(self._engine.spec, lexicon, prior, characters, beam)
         self._for_lexicon: WeakKeyDictionary[Lexicon, Decoder] = WeakKeyDictionary()
         self._process = os.getpid()
-        self._undecoded = threads * _UNDECODED_A_THREAD
+        self._undecoded = processors * _UNDECODED_A_THREAD
         # Threads start when they get their first work, and end with the Reader.
-        self._decoders = ThreadPoolExecutor(threads, "crnn-decode")
+        self._decoders = ThreadPoolExecutor(processors, "crnn-decode")
         self._runners = ThreadPoolExecutor(
             self._lanes.calls + 1, "crnn-run"
         )  # one decodes texts while the engine computes
 
     def __reduce__(self) -> tuple[Callable[..., Reader], tuple[Any, ...]]:
+        if not isinstance(self._settings[1], str):
+            raise OptionError("a Reader of an opened engine cannot be pickled; give it a model and an engine's name")
         return unopened, (Reader, self._name, self._settings)
 
     if not TYPE_CHECKING:  # or every name would be one of a Reader's

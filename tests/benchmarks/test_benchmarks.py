@@ -105,6 +105,8 @@ def test_the_page_says_what_its_figures_say(tmp_path: Path) -> None:
     run("document.py", tmp_path / "performance.md")
     page = (tmp_path / "performance.md").read_text()
     assert page == (docs / "performance.md").read_text()
+    shares = re.findall(r"\| (\d+)% \((\d+)%-(\d+)%\) \|", page)  # served of the network alone, least and most
+    assert len(shares) == 3 and all(int(low) <= int(share) <= int(high) for share, low, high in shares)
     for plot in ("batch.svg", "threads.svg", "words.svg"):
         assert f"(performance/{plot})" in page
         assert (tmp_path / "performance" / plot).stat().st_size > 10_000

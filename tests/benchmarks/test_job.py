@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "src" / "crnn" / "samples" / "words_lmdb"
@@ -19,6 +22,23 @@ def run(name: str, folder: Path, *options: object) -> tuple[dict[str, Any], str]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(file.read_text()), page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "block"), [("job", "job"), ("job_memory", "memory")])
+def test_the_page_says_what_its_figures_say(
+    name: str, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whether the machine was idle."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmark = runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"))
+    figures = json.loads((ROOT / "docs" / "performance" / f"{name}.json").read_text())
+    page, copy = ROOT / "docs" / "jobs.md", tmp_path / "jobs.md"
+    copy.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+    benchmark["write_block"](copy, block, benchmark["in_words"](figures), figures["others"])
+    assert copy.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+    for others, told in ((0.06, True), (0.05, False), (None, False)):
+        benchmark["write_block"](copy, block, ["figures"], others)
+        assert ("figures\n\n**Other processes took 6% of" in copy.read_text(encoding="utf-8")) == told
 
 
 def test_speed(tmp_path: Path) -> None:

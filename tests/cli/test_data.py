@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,43 @@ def test_build_that_cannot_be(tmp_path: Path, plates: Path) -> None:
     result = run("build", plates, tmp_path / "out")
     assert result.exit_code == 2 and "no usable word" in result.stderr
     assert not [path for path in tmp_path.iterdir() if path != plates]
+
+
+def test_nothing_but_a_data_set_is_overwritten_and_none_that_is_read(tmp_path: Path, plates: Path) -> None:
+    run("build", plates, tmp_path / "one")
+    run("build", plates, tmp_path / "two")
+    signs = tmp_path / "signs"
+    signs.mkdir()
+    (signs / "stop.png").write_bytes(drawn("stop"))
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "one")
+    for arguments, what in [
+        (("build", plates, signs), "signs: no LMDB data set"),
+        (("check", plates, "--fix", signs), "signs: no LMDB data set"),
+        (("build", plates, tmp_path / "one", tmp_path / "one"), "one of the data sets to read"),
+        (("build", tmp_path / "one" / "data.mdb", tmp_path / "one"), "one of the data sets to read"),
+        (("build", link, tmp_path / "one"), "one of the data sets to read"),
+        (("check", tmp_path / "one", tmp_path / "two", "--fix", tmp_path / "two"), "one of the data sets to read"),
+    ]:
+        result = run(*arguments, "--overwrite")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert what in result.stderr and result.stderr.count("\n") == 1
+    assert (signs / "stop.png").exists()
+    assert len(LmdbReader(tmp_path / "one")) == len(LmdbReader(tmp_path / "two")) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are texts on this system")
+def test_names_that_are_no_text_are_written(tmp_path: Path) -> None:
+    folder = tmp_path / "words"
+    folder.mkdir()
+    for name in (b"caf\xe9.png", b"bar.png"):
+        Path(os.fsdecode(bytes(folder) + b"/" + name)).write_bytes(drawn("x"))
+    written = run("check", folder, "--json", tmp_path / "found.json")
+    assert written.exit_code == 1
+    printed = run("check", folder, "--json", "-")
+    for text in ((tmp_path / "found.json").read_text("utf-8"), printed.stdout):
+        (finding,) = (finding for finding in json.loads(text)["findings"] if finding["kind"] == "unreadable")
+        assert finding["key"] == "caf\udce9.png"
 
 
 def test_illegible_places_are_counted_and_no_fault(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 import crnn
 from crnn.cli import app
 from crnn.datasets.lmdb import LmdbReader
-from crnn.evaluation.protocols import alnum36
+from crnn.protocols import alnum36
 
 SAMPLE = Path(crnn.__file__).parent / "samples" / "words_lmdb"
 COUNT = 6

@@ -86,6 +86,14 @@ def test_pictures(tmp_path: Path, draw: Draw) -> None:
     assert report.unclean(source.path) == {1, 2, 3, 7}
 
 
+def test_what_the_protocol_takes_for_the_same_label_is_no_contradiction(tmp_path: Path, draw: Draw) -> None:
+    source = data_set(tmp_path / "w", [(draw("x"), "Grass"), (draw("x"), "GRASS"), (draw("y"), "y")])
+    report = audit([source], Rules(26, ALNUM36))
+    assert kinds(report) == [("duplicate", 1)]
+    assert report.unclean(source.path) == {1}
+    assert kinds(audit([source], RULES)) == [("contradiction", 0), ("contradiction", 1)]
+
+
 def test_pictures_in_two_sets_and_the_clean_set(tmp_path: Path, data_dir: Path) -> None:
     """Real words: some copied, some stored anew as a smaller JPEG, into a second data set."""
     reader = LmdbReader(data_dir / "IC03_train_lmdb")

@@ -10,7 +10,7 @@ from PIL import Image
 from crnn.charset import Charset
 from crnn.datasets.check import Skipped, summary, usable
 from crnn.datasets.lmdb import LmdbReader, LmdbWriter
-from crnn.evaluation.protocols import alnum36
+from crnn.protocols import alnum36
 from crnn.spec import DELIVERABLE, ModelSpec
 
 

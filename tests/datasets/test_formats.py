@@ -420,6 +420,20 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         assert name in str(caught.value)
 
 
+def test_what_cannot_be_opened_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "thing.bin").write_bytes(bytes(1000))
+    (tmp_path / "folder").mkdir()
+
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("crnn.datasets.formats.open", refuse, raising=False)
+    monkeypatch.setattr("crnn.datasets.arrow.is_saved_dataset", refuse)  # as a folder that may not be entered does
+    for name in ("thing.bin", "folder"):
+        with pytest.raises(DatasetError, match=rf"{name}: cannot be opened \(Permission denied\)"):
+            open_words(tmp_path / name)
+
+
 def test_damaged_tables_raise_nothing_else(tmp_path: Path, draw: Draw) -> None:
     """Bytes changed at random: every word comes with a reason, or the whole is refused in one line."""
     pairs = pictures(tmp_path, draw)

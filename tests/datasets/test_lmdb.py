@@ -124,6 +124,44 @@ def test_an_existing_target_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["words"]
 
 
+def test_only_a_data_set_is_overwritten(tmp_path: Path) -> None:
+    mixed = build(tmp_path / "mixed", [(picture(), "old")])
+    (mixed / "notes.txt").write_text("mine")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(picture())
+    (tmp_path / "text").write_text("mine, and longer than a magic number")
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone")
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("mixed", "pictures", "text", "dangling"):
+        with pytest.raises(DatasetError, match=f"{name}: no LMDB data set"):
+            LmdbWriter(tmp_path / name, overwrite=True).__enter__()
+    assert sorted(tmp_path.rglob("*")) == before
+
+    (build(tmp_path / "folder", [(picture(), "old")]) / "data.mdb").rename(tmp_path / "single")
+    for name in ("folder", "single"):  # an empty folder by now, and a file
+        with LmdbWriter(tmp_path / name, overwrite=True) as writer:
+            writer.add(picture(), "new")
+        assert LmdbReader(tmp_path / name).label(0) == "new"
+
+
+def test_the_old_one_comes_back_if_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = build(tmp_path / "words", [(picture(), "old")])
+    rename = Path.rename
+
+    def refuse(source: Path, target: Path) -> Path:
+        if source.suffix == ".tmp":
+            raise PermissionError(13, "Permission denied")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(DatasetError, match="words: cannot be written"), LmdbWriter(path, overwrite=True) as writer:
+        writer.add(picture(), "new")
+    assert LmdbReader(path).label(0) == "old"
+    assert os.listdir(tmp_path) == ["words"]
+
+
 def test_a_label_that_is_no_text_is_refused_and_not_counted(tmp_path: Path) -> None:
     with LmdbWriter(tmp_path / "words") as writer:
         with pytest.raises(LabelError, match="UTF-8"):

@@ -16,7 +16,7 @@ from crnn.cli import app
 from crnn.datasets.lmdb import LmdbReader
 from crnn.decoding.lexicon import Lexicon, Prior
 from crnn.errors import OptionError
-from crnn.evaluation.protocols import alnum36
+from crnn.protocols import alnum36
 
 SAMPLE = Path(crnn.__file__).parent / "samples" / "words_lmdb"
 

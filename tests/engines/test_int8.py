@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+import crnn
 from crnn import ctc, quantization
 from crnn.cli import app
+from crnn.datasets.lmdb import LmdbReader, LmdbWriter
 from crnn.engines import open_engine
 from crnn.engines.qdq import quantise
 from crnn.errors import ModelError
+from crnn.evaluation.ranges import calibrate
 from crnn.quantization import Ranges
 from crnn.spec import DELIVERABLE
 
@@ -38,6 +42,17 @@ def test_int8_reads_nearly_the_same(name: str, model: Path, words: NDArray[np.fl
     assert any(path.suffix == ".built" for path in cache_folder.iterdir())
 
 
+def test_a_damaged_cache_is_repaired(model: Path, words: NDArray[np.float32], cache_folder: Path) -> None:
+    expected = open_engine(model, "onnxruntime", precision="int8").run(words[:2])
+    (built,) = cache_folder.iterdir()
+    whole = built.read_bytes()
+    middle = len(whole) // 2
+    for damaged in (whole[:middle], whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]):
+        built.write_bytes(damaged)
+        np.testing.assert_array_equal(open_engine(model, "onnxruntime", precision="int8").run(words[:2]), expected)
+        assert built.read_bytes() == whole
+
+
 def test_a_coarse_range_shows(model: Path, words: NDArray[np.float32]) -> None:
     """That ranges are used at all: with useless ones, nothing is read right."""
     ranges = quantization.load(model)
@@ -53,11 +68,11 @@ def test_int8_without_fitting_ranges_is_refused(name: str, model: Path) -> None:
     place = quantization.place(model)
     values = json.loads(place.read_text())
     cases: list[tuple[str, str]] = [
-        ("{", "cannot be read as ranges"),
-        ("[]", "no ranges"),
+        ("{", "cannot be read as ranges.*--model"),
+        ("[]", "no ranges.*--model"),
         (json.dumps({**values, "schema": "other"}), "no ranges"),
         (json.dumps({**values, "tops": {"cnn.pool0": -1}}), "no ranges"),
-        (json.dumps({**values, "model": "0" * 64}), "belongs to other weights"),
+        (json.dumps({**values, "model": "0" * 64}), "belongs to other weights.*--model"),
         (json.dumps({**values, "tops": {"nothing": 1.0}}), "no convolution reads nothing"),
     ]
     for text, part in cases:
@@ -66,7 +81,8 @@ def test_int8_without_fitting_ranges_is_refused(name: str, model: Path) -> None:
             open_engine(model, name, precision="int8")
         assert "\n" not in str(caught.value)
     place.unlink()
-    with pytest.raises(ModelError, match="has no ranges for int8 beside it; make them with `crnn quantize"):
+    command = re.escape(f"`crnn quantize TRAINING_LMDB --model {model}`")
+    with pytest.raises(ModelError, match=f"has no ranges for int8 beside it; make them with {command}"):
         open_engine(model, name, precision="int8")
 
 
@@ -103,6 +119,15 @@ def test_quantize_writes_ranges_beside_the_model(model: Path, data_dir: Path) ->
     assert abs(ranges.float32 - ranges.int8) < 0.05 and ranges.same > 0.9
     assert f"{ranges.int8:.2%} in int8" in result.output
     assert open_engine(model, "onnxruntime", precision="int8").precision == "int8"
+
+
+def test_ranges_claim_no_more_words_than_there_are(model: Path, tmp_path: Path) -> None:
+    """Of 20 words, two are held out and half of the others have no label to go by."""
+    sample = LmdbReader(Path(crnn.__file__).parent / "samples" / "words_lmdb")
+    with LmdbWriter(tmp_path / "few_lmdb") as writer:
+        for i in range(20):
+            writer.add(sample.image_bytes(i), sample.label(i) if i % 2 == 0 else "!?")
+    assert calibrate(model, [tmp_path / "few_lmdb"], engine="onnxruntime").words == 8
 
 
 def test_quantize_leaves_nothing_where_it_fails(model: Path, tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from crnn import Reader
+from crnn import Reader, quantization
 from crnn.engines import bundled_model
 from crnn.engines.lanes import Lanes
 
@@ -49,3 +52,34 @@ def test_no_thread_too_many(threads: int, single: tuple[int, int], stream: tuple
     lane = lanes.stream()
     assert (lane.engine.threads, lane.calls) == stream
     assert lanes.stream() is lane
+
+
+@pytest.mark.parametrize("change", ["replaced", "overwritten", "deleted", "its ranges deleted"])
+def test_a_stream_has_the_weights_that_were_opened(model: Path, change: str) -> None:
+    lanes = Lanes(model, "onnxruntime", 2, None)
+    if change == "deleted":
+        model.unlink()
+    elif change == "its ranges deleted":
+        quantization.place(model).unlink()
+    else:
+        other = model.with_name("other.onnx")
+        shutil.copy(model, other)
+        if change == "replaced":
+            os.replace(other, model)
+        else:
+            model.write_bytes(other.read_bytes())
+    assert lanes.stream() is lanes.single
+    assert lanes.calls == lanes.single.calls
+
+
+def test_torchs_number_of_threads_is_set_where_it_is_asked_for() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert Lanes(bundled_model(), "torch", None, None).single.engine.threads == 3
+        assert Lanes(bundled_model(), "torch", 2, None).single.engine.threads == 2
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -57,7 +57,18 @@ def test_it_works_without_a_place_for_the_cache(
     model: Path, words: NDArray[np.float32], cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache_folder.write_text("not a folder")
-    assert open_engine(model, "openvino", precision="float32").run(words[:2]).shape == (26, 2, 37)
+    with pytest.warns(UserWarning, match=r"\$CRNN_CACHE keeps nothing, .*File exists"):
+        assert open_engine(model, "openvino", precision="float32").run(words[:2]).shape == (26, 2, 37)
+
+
+def test_a_place_for_the_cache_that_nobody_named_is_not_missed(
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    cache_folder.write_text("not a folder")
+    monkeypatch.delenv("CRNN_CACHE")
+    monkeypatch.setattr(cache, "folder", lambda: cache_folder)
+    cache.store("x.built", b"")
+    assert not recwarn.list
 
 
 def test_the_cache_keeps_the_latest(cache_folder: Path) -> None:
@@ -160,5 +171,6 @@ def test_ranges_of_other_weights_are_pointed_out(model: Path) -> None:
     replace(ranges, model="0" * 64).save(model)
     engine = open_engine(model, "openvino")
     assert engine.precision != "int8"
-    assert any("belongs to other weights" in note for note in engine.notes)
+    command = f"`crnn quantize TRAINING_LMDB --model {model}`"
+    assert any("belongs to other weights" in note and command in note for note in engine.notes)
     assert open_engine(model, "openvino", precision="float32").notes == ()

@@ -15,8 +15,8 @@ from crnn.cli import app
 from crnn.errors import DatasetError, OptionError
 from crnn.evaluation.evidence import Pick, reopen
 from crnn.evaluation.page import render
-from crnn.evaluation.protocols import alnum36
 from crnn.evaluation.saved import load_result
+from crnn.protocols import alnum36
 
 Draw = Callable[..., bytes]
 Write = Callable[..., Path]

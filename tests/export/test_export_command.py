@@ -15,9 +15,9 @@ from crnn.datasets.lmdb import LmdbReader, LmdbWriter
 from crnn.engines import open_engine
 from crnn.evaluation.calibration import calibrate
 from crnn.evaluation.evaluate import evaluate
-from crnn.evaluation.protocols import alnum36
 from crnn.export.onnx import round_weights, weights_from_onnx
 from crnn.export.parity import CheckSet
+from crnn.protocols import alnum36
 from crnn.spec import ModelSpec
 from crnn.training.checkpoints import save_weights
 from crnn.training.folding import network_of

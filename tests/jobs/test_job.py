@@ -234,6 +234,49 @@ def test_a_storage_that_fails_stops_it(tmp_path: Path, memory: Any, monkeypatch:
     assert texts("memory://out") == ALL
 
 
+@pytest.mark.parametrize("what", ["key expired", "bucket gone", "file gone"])
+def test_only_a_file_that_is_gone_from_a_storage_is_a_row(
+    what: str, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """s3fs raises PermissionError for a key that has expired, and FileNotFoundError for a bucket that is gone."""
+    monkeypatch.setattr(pictures, "_WAITS", (0.0, 0.0))
+    for i in range(COUNT):
+        memory.pipe_file(f"/in/{i:06}.png", numbered(i))
+    read = type(memory).cat_file
+
+    def failing(self: Any, path: str, *arguments: Any, **options: Any) -> bytes:
+        if path.endswith("25.png"):
+            if what == "key expired":
+                raise PermissionError("The provided token has expired.")
+            if what == "bucket gone":
+                memory.rm("/in", recursive=True)
+            raise FileNotFoundError("no such bucket or key")
+        data: bytes = read(self, path, *arguments, **options)
+        return data
+
+    monkeypatch.setattr(type(memory), "cat_file", failing)
+    if what == "file gone":
+        assert do("memory://in", "memory://out")["counts"] == {"parts": 4, "words": COUNT, "errors": 1}
+        return
+    message = {
+        "key expired": r"000025.png: cannot be read \(The provided token has expired.\)",
+        "bucket gone": "memory://in: there is no such file or folder",
+    }[what]
+    with pytest.raises(DatasetError, match=message):
+        do("memory://in", "memory://out")
+    assert not [row for row in rows("memory://out") if row["error"]]
+
+
+def test_an_object_store_has_no_empty_folders(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mkdir", "makedirs"):  # which make nothing below a bucket
+        monkeypatch.setattr(type(memory), name, lambda *arguments, **options: None)
+    for i in range(3):
+        memory.pipe_file(f"/in/{i:06}.png", numbered(i))
+    for _ in range(2):
+        assert do("memory://in", "memory://new/prefix")["counts"]["words"] == 3
+    assert texts("memory://new/prefix") == ALL[:3]
+
+
 def test_a_disk_that_is_gone_stops_it(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was listed is no more: that is no fault of the pictures, and no row says that it were."""
     monkeypatch.setattr(pictures, "_WAITS", (0.0, 0.0))

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from crnn.charset import Charset
 from crnn.errors import DatasetError
 from crnn.evaluation.evaluate import evaluate
 from crnn.evaluation.report import modelzoo
 from crnn.offline.bins import prepare_words, prepared_words
 from crnn.offline.infer import encode, infer
-from crnn.offline.labels import write_labels
+from crnn.offline.labels import read_labels, write_labels
 from crnn.offline.score import Scored, evaluate_bins, score_results
 from crnn.spec import DELIVERABLE
 
@@ -224,6 +225,23 @@ def test_one_report_whatever_was_read(
             {"key": "Top1 accuracy", "value": "75.00%"},
         ],
     }
+
+
+def test_capitals_are_compared_where_the_model_writes_them(
+    bar_code: Callable[..., bytes], write_lmdb: Callable[..., Path], engine: Any, tmp_path: Path
+) -> None:
+    engine.spec = dataclasses.replace(DELIVERABLE, charset=Charset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+    bins, names = tmp_path / "bins", tmp_path / "label.txt"
+    path = write_lmdb([(bar_code("ab1"), "AB1"), (bar_code("cd2"), "CD2"), (bar_code("x"), "!?")])
+    prepare_words(path, bins, names, engine.spec)
+    assert read_labels(names) == {"test_1.bin": "AB1", "test_2.bin": "CD2", "test_3.bin": "!?"}
+    infer(prepared_words(bins), engine, tmp_path / "out", batch_size=2)
+    for scored in (evaluate_bins(bins, names, engine), score_results(tmp_path / "out", names)):
+        assert scored.report["protocol"] == "raw"
+        assert texts(scored) == ["AB1", "CD2", "X"]
+        assert scored.report["overall"]["accuracy"] == 2 / 3
+    folded = score_results(tmp_path / "out", names, protocol="alnum36")
+    assert (folded.report["protocol"], texts(folded)) == ("alnum36", ["ab1", "cd2"])
 
 
 def test_bins_that_are_missing_or_odd(

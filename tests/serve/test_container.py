@@ -44,11 +44,15 @@ def test_the_image_is_slim_pinned_and_not_root() -> None:
     (user,) = of("USER")
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
     last = max(n for n, name in enumerate(names) if name == "FROM")
-    assert "USER" in names[last:] and "RUN" not in names[last:]  # what serves is what was copied
+    assert "USER" in names[last:]
+    (prepared,) = [rest for name, rest in instructions()[last:] if name == "RUN"]  # else what serves is what was copied
+    assert prepared == f"mkdir /cache && chown {user} /cache"  # a new volume gets the folder's owner
+    page = (ROOT / "docs" / "container.md").read_text(encoding="utf-8")
+    assert "-v crnn-cache:/cache -e CRNN_CACHE=/cache" in page
 
 
 def test_what_is_installed_and_copied_is_there() -> None:
-    (install,) = of("RUN")
+    install, _ = of("RUN")
     match = re.search(r'pip install --no-cache-dir "\.\[([\w,]+)\]"$', install)
     assert match
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from typer.testing import CliRunner
 
 from crnn.cli import app
 from crnn.engines import open_engine
+from crnn.errors import OptionError
+from crnn.serve.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
@@ -80,9 +83,10 @@ def test_every_option_and_code_is_there() -> None:
     [
         (["--cors", "example.org"], "no origin"),
         (["--api-key", "two words"], "visible ASCII"),
-        (["--images", "100", "--queue", "50"], "queue"),
-        (["--request-mib", "300"], "queue"),
-        (["--seconds", "inf"], "finite"),
+        (["--images", "100", "--queue", "50"], "--queue must not be below --images: a request may have 100 pictures"),
+        (["--request-mib", "300"], "--queue-mib must not be below --request-mib: a request may have 300 MiB"),
+        (["--seconds", "inf"], "--seconds must be above 0, and finite"),
+        (["--max-wait-ms", "inf"], "--max-wait-ms must be"),
         (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),
         (["--model", "nothing.onnx", "--port", "0"], "no such model"),
     ],
@@ -91,3 +95,21 @@ def test_what_cannot_be_is_said_in_a_line(options: list[str], message: str) -> N
     result = CliRunner().invoke(app, ["serve", *options])
     assert result.exit_code == 2
     assert message in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_every_limit_is_named_as_its_option() -> None:
+    said = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "200"}).stdout
+    limits = [field.name for field in fields(Settings) if isinstance(field.default, int | float)]
+    assert len(limits) == 11
+    for name in limits:
+        with pytest.raises(OptionError, match=r"^--[a-z-]+ must be above 0") as error:
+            Settings(**{name: -1})  # type: ignore[arg-type]
+        assert f"{str(error.value).split()[0]} " in said
+
+
+def test_an_empty_key_does_not_open_the_door() -> None:
+    elsewhere = ["serve", "--host", "192.0.2.1"]  # where nobody listens: else it would serve
+    result = CliRunner().invoke(app, elsewhere, env={"CRNN_API_KEY": ""})
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1) and "CRNN_API_KEY is empty" in result.stderr
+    result = CliRunner().invoke(app, [*elsewhere, "--api-key", "given"], env={"CRNN_API_KEY": ""})
+    assert "cannot listen" in result.stderr

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from PIL import Image
 from tests.serve.light import Bars, Client, everything, png, raw, serving
 
 from crnn import images
+from crnn.decoding.lexicon import Lexicon
 from crnn.serve import batching
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -284,6 +286,20 @@ def test_an_engine_that_hangs_is_told() -> None:
         assert client.read(png("back")).texts == ["back"]
 
 
+def test_a_lexicon_takes_no_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*args: Any) -> Lexicon:
+        time.sleep(0.5)
+        return Lexicon(*args)
+
+    monkeypatch.setattr(batching, "Lexicon", slow)
+    gate = Gate()
+    with serving(gate.engine, seconds=0.6) as client:
+        gate.open.clear()
+        threading.Timer(0.8, gate.open.set).start()
+        answer = client.read_json(images=[base64.b64encode(png("x")).decode()], lexicon=["word"])
+        assert (answer.status, answer.code) == (503, "too_slow")
+
+
 def test_a_full_queue_refuses_and_what_was_taken_in_is_answered() -> None:
     gate = Gate()
     with serving(gate.engine, queue_words=8, images=8, max_batch=2) as client, ThreadPoolExecutor(8) as others:
@@ -387,3 +403,16 @@ def test_one_client_alone_never_waits_for_others() -> None:
         for _ in range(3):
             assert client.read(png("alone")).texts == ["alone"]
         assert time.monotonic() - began < 4
+
+
+def test_who_waited_for_a_crowd_in_vain_is_the_last_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: pauses.append(seconds))
+    monkeypatch.setattr(batching, "time", clock)
+    with serving(max_wait=0.02) as client:
+        assert client.read_form(*[("images", "", png("crowd"))] * 64).texts == ["crowd"] * 64
+        assert client.read(png("first")).texts == ["first"] and pauses
+        pauses.clear()
+        for _ in range(5):
+            assert client.read(png("alone")).texts == ["alone"]
+        assert not pauses

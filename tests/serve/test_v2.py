@@ -135,6 +135,7 @@ def test_other_things_are_refused(triton: Any, client: Client) -> None:
         ({"inputs": [{**own, "shape": [1], "data": ["?"]}]}, b"", None),
         ({"inputs": [{**own, "shape": "1", "data": ["aa=="]}]}, b"", None),
         ({"inputs": "image"}, b"", None),
+        ({"inputs": [{**own, "name": [], "data": [""]}]}, b"", None),
         ({"inputs": [{**own, "data": [""]}], "outputs": [{"name": "text"}] * 2}, b"", None),
         ({"inputs": [{**network, "data": ["x" * 10**6] + ["y"] * 3199}]}, b"", None),
         ({"inputs": [{**network, "data": [10**400] + [0] * 3199}]}, b"", None),

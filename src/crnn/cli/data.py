@@ -68,7 +68,7 @@ def build(
     label_column: _LabelColumn = None,
     label_pattern: _Pattern = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="End with 0 although words were left out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is an LMDB data set.")] = False,
 ) -> None:
     """Build an LMDB data set from labelled words of any format.
 
@@ -83,6 +83,7 @@ def build(
     if len(paths) < 2:
         raise OptionError(f"{paths[0]}: name the data sets first, then the LMDB to write: crnn data build IN OUT")
     *places, out = paths
+    _check_out(out, overwrite, places)
     sources, err = _opened(places, format, images, image_column, label_column, label_pattern)
 
     def left_out(source: WordSource, entry: Entry, why: Unusable) -> None:
@@ -147,7 +148,7 @@ def check(
     fix: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Write the first data set's clean words as LMDB.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is an LMDB data set.")] = False,
     json: _Json = None,
     examples: Annotated[int, typer.Option(min=0, help="Findings of a kind that are printed.")] = 5,
 ) -> None:
@@ -163,8 +164,8 @@ def check(
 
     rules = _rules(charset, model, width)
     _check_json(json)
-    if fix is not None and not overwrite and os.path.lexists(fix):  # or it would be said only after all the work
-        raise OptionError(f"{fix}: already exists; choose another name for --fix, or give --overwrite")
+    if fix is not None:
+        _check_out(fix, overwrite, paths)
     sources, err = _opened(paths, format, images, image_column, label_column, label_pattern)
     with _Bars(err) as bars:
         report = audit(sources, rules, bars.advance)
@@ -247,6 +248,16 @@ def _rules(charset: str | None, model: Path | None, width: int | None) -> Rules:
     return Rules(spec.steps if width is None else width // FRAME_PITCH + 1, symbols)
 
 
+def _check_out(out: Path, overwrite: bool, places: Iterable[Path]) -> None:
+    """Say at once, and not after all the work, that ``out`` cannot be written."""
+    from crnn.datasets.lmdb import check_target
+
+    for place in filter(os.path.exists, places):  # what is read is never replaced, whatever --overwrite says
+        if any(os.path.exists(own) and os.path.samefile(own, place) for own in (out, out / "data.mdb")):
+            raise OptionError(f"{out}: one of the data sets to read; choose another name to write to")
+    check_target(out, overwrite)
+
+
 def _check_json(file: Path | None) -> None:
     if file is not None and not file.absolute().parent.is_dir():
         raise OptionError(f"{file}: there is no such folder to write it to")
@@ -263,6 +274,6 @@ def _tell(lines: Iterable[str], file: Path | None, content: Any) -> None:
     if file is not None:
         text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
         if str(file) == "-":
-            typer.echo(text, nl=False)
+            typer.echo(text.encode("utf-8", "backslashreplace"), nl=False)
         else:
             write_whole(file, text)

@@ -113,7 +113,7 @@ def _read(name: str) -> dict[str, Any]:
     try:
         from crnn.datasets.lmdb import LmdbReader
         from crnn.engines import bundled_model, choose, open_engine
-        from crnn.evaluation.protocols import alnum36
+        from crnn.protocols import alnum36
         from crnn.reader import Item, Reader
 
         if name == "auto":

@@ -47,7 +47,8 @@ def prepare(
     """Write the words of a data set as test_{i}.bin, the network's input, and their labels.
 
     i counts from 1 as the data set's keys do. Words that cannot be used (a damaged picture, a label without 0-9 or
-    a-z) get neither file nor label and are listed. A run that was stopped goes on where it was.
+    a-z) get neither file nor label and are listed. Labels are in lower case; for a model of other characters than 0-9
+    and a-z they are as they are. A run that was stopped goes on where it was.
     """
     import dataclasses
 

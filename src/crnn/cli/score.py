@@ -35,8 +35,12 @@ def score(
         typer.Option(help="Whose results they are.", show_default="what `crnn infer` left there, or 26 x N x 37"),
     ] = None,
     protocol: Annotated[
-        Protocol, typer.Option(help="alnum36: 0-9 and a-z only, in lower case. raw: all, as the original did.")
-    ] = Protocol.alnum36,
+        Protocol | None,
+        typer.Option(
+            help="alnum36: 0-9 and a-z only, in lower case. raw: all, as the original did.",
+            show_default="raw for results of a model of other characters than 0-9 and a-z, else alnum36",
+        ),
+    ] = None,
     dtype: Annotated[Dtype, typer.Option(help="What .bin files hold; float16 of --output_type=FP16.")] = Dtype.float32,
     json_file: Annotated[
         Path | None,
@@ -68,7 +72,14 @@ def score(
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        scored = score_results(results, labels, spec=spec, protocol=protocol.value, dtype=dtype.value, progress=show)
+        scored = score_results(
+            results,
+            labels,
+            spec=spec,
+            protocol=protocol.value if protocol else None,
+            dtype=dtype.value,
+            progress=show,
+        )
     report = scored.report
     if json_file is not None:
         write_report(json_file, report, schema, scored.spec.charset.classes)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from crnn.cli._options import Engine, Model, Precision, Threads
-from crnn.errors import CrnnError
+from crnn.errors import CrnnError, OptionError
 
 _LIBRARIES = frozenset(
     ("fastapi", "starlette", "uvicorn", "httptools", "python_multipart", "prometheus_client", "pydantic")
@@ -75,6 +75,7 @@ def serve(
         raise CrnnError(f"this needs {error.name}: pip install 'crnn[serve]'") from None
 
     import logging
+    import os
     import warnings
 
     from PIL import Image
@@ -84,6 +85,8 @@ def serve(
     from crnn.engines.processors import usable_processors
     from crnn.serve.settings import Settings
 
+    if api_key is None and "CRNN_API_KEY" in os.environ:  # the command line takes an empty one for none
+        raise OptionError("CRNN_API_KEY is empty: put a key into it, or unset it to let everybody in")
     settings = Settings(
         max_batch=max_batch,
         max_wait=max_wait_ms / 1000,

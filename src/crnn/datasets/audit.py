@@ -18,7 +18,7 @@ from crnn.charset import Charset
 from crnn.ctc import required_steps
 from crnn.datasets.duplicates import Fingerprints, alike
 from crnn.datasets.words import Unusable, WordSource, checked
-from crnn.evaluation.protocols import alnum36, protocol_of
+from crnn.protocols import alnum36, protocol_of
 
 Severity = Literal["error", "warning"]
 
@@ -166,7 +166,8 @@ def _look(
         pictures.keys.append(entry.key)
         pictures.places.append(place)
         pictures.contents.append(_hash(word.image))
-        pictures.labels.append(_hash(word.label.encode()))
+        label = alnum36(word.label) if rules.folds else word.label
+        pictures.labels.append(_hash(label.encode()))
         if several:
             pictures.fingerprints.add(word.picture)
     report.words.append(words)

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from crnn.datasets import arrow, rows
 from crnn.datasets.files import Contents, contents, from_names, from_pairs, paired
-from crnn.datasets.lmdb import LmdbReader
+from crnn.datasets.lmdb import LmdbReader, is_lmdb
 from crnn.datasets.scenes import from_scenes, is_ground_truth, scene_files
 from crnn.datasets.tables import from_table
 from crnn.datasets.tar import TAR_SUFFIXES
@@ -32,14 +32,18 @@ _TABLE_STEMS = ("labels", "label", "gt", "metadata", "annotations", "annotation"
 def open_words(path: Path, format: Format | None = None, options: ReadOptions | None = None) -> WordSource:
     """The labelled words at ``path``, in ``format`` or in the one that is recognised there.
 
-    Raises DatasetError if there is nothing, or nothing that can be recognised; OptionError for options that do not fit.
+    Raises DatasetError if there is nothing, or nothing that can be read or recognised; OptionError for options that do
+    not fit.
     """
     options = options or ReadOptions()
     if not os.path.exists(path):
         raise DatasetError(f"{path}: no such data set")
     if options.images is not None and not options.images.is_dir():
         raise OptionError(f"--images {options.images}: there is no such folder")
-    found = _folder(path, format, options) if path.is_dir() else _file(path, format, options)
+    try:
+        found = _folder(path, format, options) if path.is_dir() else _file(path, format, options)
+    except OSError as error:
+        raise DatasetError(f"{error.filename or path}: cannot be opened ({error.strerror})") from None
     return dataclasses.replace(found, path=path)
 
 
@@ -68,7 +72,7 @@ def _format_of(path: Path) -> Format:
         return "webdataset"
     with open(path, "rb") as file:
         head = file.read(512)
-    if head[16:20] in (b"\xde\xc0\xef\xbe", b"\xbe\xef\xc0\xde"):  # LMDB's magic number, in either byte order
+    if is_lmdb(head):
         return "lmdb"
     if head[257:262] == b"ustar":
         return "webdataset"

@@ -26,6 +26,33 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _COUNT = b"num-samples"
+_MAGIC = (b"\xde\xc0\xef\xbe", b"\xbe\xef\xc0\xde")  # in either byte order
+
+
+def is_lmdb(head: bytes) -> bool:
+    """Whether ``head``, the first bytes of a file (20 at least), begins an LMDB file."""
+    return head[16:20] in _MAGIC
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Raise DatasetError if a data set may not be written at ``path``, because something lies there.
+
+    With ``overwrite`` that may be an LMDB data set, a folder or a file, or an empty folder; never anything else.
+    """
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise DatasetError(f"{path}: already exists; choose another name, delete it, or ask to overwrite it")
+    try:
+        if path.is_dir():
+            replaceable = {*os.listdir(path)} <= {"data.mdb", "lock.mdb"}
+        elif replaceable := path.is_file():  # a pipe would be waited for
+            with path.open("rb") as file:
+                replaceable = is_lmdb(file.read(20))
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be looked at ({error.strerror}), so it is not overwritten") from None
+    if not replaceable:
+        raise DatasetError(f"{path}: no LMDB data set, so it is not overwritten; choose another name, or delete it")
 
 
 class _Environment:
@@ -210,8 +237,8 @@ class LmdbWriter:
 
     The words go into a hidden folder beside ``path``, which takes that name when the ``with`` block ends well: whoever
     sees ``path`` sees all of it. After an exception nothing is left; after a kill only the hidden folder
-    (``.NAME.*.tmp``), which may be deleted. An existing ``path`` is refused unless ``overwrite`` is set; it is then
-    replaced at the end, by two renames.
+    (``.NAME.*.tmp``), which may be deleted. An existing ``path`` is refused unless ``overwrite`` is set and it is an
+    LMDB data set (:func:`check_target`); it is then replaced at the end, by two renames.
 
     Raises DatasetError if it cannot be written.
     """
@@ -228,8 +255,7 @@ class LmdbWriter:
         self._env: lmdb.Environment | None = None
 
     def __enter__(self) -> Self:
-        if not self._overwrite and os.path.lexists(self.path):
-            raise DatasetError(f"{self.path}: already exists; choose another name, delete it, or ask to overwrite it")
+        check_target(self.path, self._overwrite)
         folder = self.path.absolute()
         self._temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
         try:
@@ -311,9 +337,14 @@ class LmdbWriter:
             # rename() would silently replace an empty folder that came up in the meantime; with words in it, it refuses
             self._temporary.rename(target)
             return
+        check_target(self.path, self._overwrite)  # it may be another one by now
         old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
         target.rename(old)
-        self._temporary.rename(target)
+        try:
+            self._temporary.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
         if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)
         else:

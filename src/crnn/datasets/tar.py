@@ -109,19 +109,37 @@ def _decompressed(file: Any) -> Any:
 
 
 class _Xz:
-    """lzma.LZMAFile with a limit on memory: an xz file may ask for a window of 4 GiB. (``xz -9`` asks for 64 MiB.)"""
+    """lzma.LZMAFile with a limit on memory: an xz file may ask for a window of 4 GiB. (``xz -9`` asks for 64 MiB.)
+
+    Like that, it reads all of the streams that a file may consist of (``cat a.xz b.xz`` makes two).
+    """
 
     def __init__(self, file: Forward) -> None:
-        self._file, self._decoder = file, lzma.LZMADecompressor(memlimit=256 << 20)
+        self._file, self._ahead = file, b""
+        self._decoder = self._new()
 
     def read(self, size: int) -> bytes:
         data = bytearray()
-        while len(data) < size and not self._decoder.eof:
-            more = self._file.read(1 << 16) if self._decoder.needs_input else b""
-            if self._decoder.needs_input and not more:
-                raise EOFError("ends in the middle")
+        while len(data) < size and (not self._decoder.eof or self._begin_next()):
+            more = b""
+            if self._decoder.needs_input:
+                more, self._ahead = self._ahead or self._file.read(1 << 16), b""
+                if not more:
+                    raise EOFError("ends in the middle")
             data += self._decoder.decompress(more, size - len(data))
         return bytes(data)
+
+    def _begin_next(self) -> bool:
+        """Whether another stream follows the one that has ended; zeros may stand between them."""
+        rest = self._decoder.unused_data.lstrip(b"\0")
+        while not rest and (more := self._file.read(1 << 16)):
+            rest = more.lstrip(b"\0")
+        if rest:
+            self._decoder, self._ahead = self._new(), rest
+        return bool(rest)
+
+    def _new(self) -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(memlimit=256 << 20)
 
 
 def is_tar(head: bytes, name: str) -> bool:

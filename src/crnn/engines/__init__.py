@@ -71,9 +71,9 @@ def open_engine(
     """Load ``model`` (default: the bundled weights) into the engine called ``name``, which runs or raises.
 
     Without a name, or with ``auto``, :func:`choose` picks the engine. ``threads`` is how many threads a call computes
-    in (default: one for each processor this process may use); torch has threads of its own for the whole process, which
-    ``torch.set_num_threads`` sets. ``precision`` (``float32``, ``bfloat16``, ``int8``, as far as the engine knows them;
-    default: the engine's own choice) is what it computes in, or it raises.
+    in (default: one for each processor this process may use). torch has one number for the whole process, which is set
+    to it, and by default left as it is; a device has its own ways. ``precision`` (``float32``, ``bfloat16``, ``int8``,
+    as far as the engine knows them; default: the engine's own choice) is what it computes in, or it raises.
 
     Raises EngineError if the engine is unknown or cannot run here, ModelError if the model is unfit, OptionError if the
     engine does not compute in ``precision``.

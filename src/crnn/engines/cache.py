@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from crnn.files import replaced
 
 _KEPT = 8
 """Built models in the folder; the ones unused for longest make room. Each takes 10 to 35 MB."""
+
+_DIGEST = hashlib.sha256().digest_size
 
 
 def folder() -> Path:
@@ -34,7 +37,7 @@ def key(*parts: str) -> str:
 
 
 def load(name: str) -> bytes | None:
-    """What :func:`store` kept under ``name``; None if there is nothing, or nothing that can be read."""
+    """What :func:`store` kept under ``name``; None if there is nothing, or nothing whole that can be read."""
     try:
         path = folder() / name
         data = path.read_bytes()
@@ -42,16 +45,25 @@ def load(name: str) -> bytes | None:
         return None
     with suppress(OSError):
         os.utime(path)
-    return data
+    built = data[_DIGEST:]
+    return built if hashlib.sha256(built).digest() == data[:_DIGEST] else None
 
 
 def store(name: str, data: bytes) -> None:
-    """Keep ``data`` under ``name``, whole or not at all. A folder that cannot be written to is no error."""
-    with suppress(OSError, RuntimeError, OptionError):
+    """Keep ``data`` under ``name``, whole or not at all, behind its digest.
+
+    A folder that cannot be written to is no error; if it is the one that ``$CRNN_CACHE`` names, a warning says so.
+    """
+    try:
         place = folder()
         place.mkdir(parents=True, exist_ok=True)
         with replaced(place / name, shared=True) as temporary:
-            temporary.write_bytes(data)
+            temporary.write_bytes(hashlib.sha256(data).digest() + data)
+    except (OSError, RuntimeError, OptionError) as error:
+        if os.environ.get("CRNN_CACHE"):
+            warnings.warn(f"$CRNN_CACHE keeps nothing, models are built anew each time: {error}", stacklevel=2)
+        return
+    with suppress(OSError):
         built = sorted(place.glob("*.built"), key=lambda path: path.stat().st_mtime)
         for path in built[:-_KEPT]:
             path.unlink(missing_ok=True)

@@ -79,7 +79,9 @@ class OpenVinoEngine:
         self.spec, self.notes, self._fixed_batch = read_spec(path, text, *ports)
         if precision is None and ranges is not None and ranges.model != digest:
             where = quantization.place(path)
-            self.notes += (f"{where.name} belongs to other weights, so int8 was not considered: crnn quantize {path}",)
+            self.notes += (
+                f"{where.name} belongs to other weights, so int8 was not considered: {quantization.remedy(path)}",
+            )
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(calls):
             self._idle.put(compiled.create_infer_request())
@@ -107,7 +109,7 @@ class OpenVinoEngine:
         try:
             head, _, compiled = data.partition(b"\n")
             return self._core.import_model(compiled, "CPU", options), json.loads(head)
-        except Exception:  # a damaged file: what is built in its stead replaces it
+        except Exception:  # of another build of OpenVINO: what is built in its stead replaces it
             cache.discard(name)
             return None
 

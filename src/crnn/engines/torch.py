@@ -15,6 +15,8 @@ from crnn.errors import EngineError, ModelError
 class TorchEngine:
     """The trainer's own network with the weights of a ``.safetensors`` file, a run folder or an ``.onnx`` of ours.
 
+    torch keeps one number of threads for the whole process; ``threads``, if given, becomes it.
+
     Raises EngineError if torch is missing, ModelError or CheckpointError if the file does not hold the network's
     weights.
     """
@@ -39,6 +41,8 @@ class TorchEngine:
         except ImportError as error:
             raise EngineError(f"the engine torch cannot be used ({error}): pip install 'crnn[train]'") from None
         self._torch: Any = torch
+        if threads is not None:
+            torch.set_num_threads(threads)
         self.version: str = torch.__version__
         self.path = path / "weights.safetensors" if path.is_dir() else path
         if not self.path.is_file():

@@ -1,1 +1,1 @@
-"""How well words are read: protocols, metrics and the one evaluator."""
+"""How well words are read: metrics and the one evaluator."""

@@ -19,9 +19,9 @@ from crnn import ctc
 from crnn.datasets.lmdb import LmdbReader
 from crnn.datasets.split import HELD_OUT
 from crnn.errors import DatasetError
-from crnn.evaluation.protocols import COMPARED, protocol_of
 from crnn.evaluation.words import prepared, usable_labels
 from crnn.images import normalise
+from crnn.protocols import COMPARED, protocol_of
 
 if TYPE_CHECKING:
     from crnn.engines import Engine

@@ -12,10 +12,10 @@ from crnn.decoding.decoder import Decoder, Reading
 from crnn.engines import Engine
 from crnn.errors import OptionError
 from crnn.evaluation.lists import Lists, decode
-from crnn.evaluation.protocols import COMPARED, Protocol, protocol_of
 from crnn.evaluation.report import dataset_entry, model_entries, report
 from crnn.evaluation.words import prepared, usable_labels
 from crnn.images import normalise
+from crnn.protocols import COMPARED, Protocol, protocol_of
 
 Progress = Callable[[str, int, int], None]
 """Called with a data set's path, the number of its words that are done, and the number of its words."""
@@ -47,8 +47,8 @@ def evaluate(
     ``used + len(skipped) == total``. ``label`` and ``text`` are what was compared, after the protocol; ``confidence``
     is the exact CTC probability of the decoded text at the spec's ``temperature``, and ``ece`` the expected calibration
     error of these confidences, ``calibration`` its bins (:func:`crnn.evaluation.calibration.calibration`).
-    ``protocol`` is one of :data:`crnn.evaluation.protocols.COMPARED`; None is that of the model's charset
-    (:func:`crnn.evaluation.protocols.protocol_of`).
+    ``protocol`` is one of :data:`crnn.protocols.COMPARED`; None is that of the model's charset
+    (:func:`crnn.protocols.protocol_of`).
 
     ``decoder`` decodes with what is known of the texts, or ``lists`` gives each word a list of its own
     (:class:`crnn.evaluation.lists.Lists`), whose size and seed they are; it is drawn from the labels of all the data

@@ -21,10 +21,10 @@ from crnn.decoding.decoder import Decoder, Reading
 from crnn.engines import Engine
 from crnn.errors import CrnnError
 from crnn.evaluation.lists import Lists, decode
-from crnn.evaluation.protocols import alnum36
 from crnn.evaluation.saved import word_number
 from crnn.evaluation.sources import Progress, decoding_of, open_as_before, open_datasets
 from crnn.images import normalise, prepare
+from crnn.protocols import alnum36
 from crnn.spec import ModelSpec
 
 Pick = tuple[int, dict[str, Any]]

@@ -15,8 +15,8 @@ from crnn.datasets.lmdb import LmdbReader
 from crnn.decoding.decoder import Decoder, Reading
 from crnn.decoding.lexicon import Lexicon
 from crnn.errors import OptionError
-from crnn.evaluation.protocols import Protocol
 from crnn.evaluation.words import usable_labels
+from crnn.protocols import Protocol
 
 
 class Lists:

@@ -15,7 +15,7 @@ from crnn.ctc import frame_span
 from crnn.decoding.decoder import Reading
 from crnn.evaluation.evidence import Seen
 from crnn.evaluation.markup import Child, described, number, tag, visible, word
-from crnn.evaluation.protocols import alnum36
+from crnn.protocols import alnum36
 from crnn.spec import ModelSpec
 
 _WIDTH = 320

@@ -14,9 +14,9 @@ from crnn.datasets.lmdb import LmdbReader
 from crnn.datasets.split import is_held_out
 from crnn.engines import Engine, open_engine
 from crnn.errors import DatasetError, ModelError
-from crnn.evaluation.protocols import COMPARED, protocol_of
 from crnn.evaluation.words import prepared, usable_labels
 from crnn.images import normalise
+from crnn.protocols import COMPARED, protocol_of
 from crnn.quantization import Ranges
 
 QUANTILE = 0.9999
@@ -89,10 +89,10 @@ def _tops(
     session = onnxruntime.InferenceSession(probe, options, providers=["CPUExecutionProvider"])
     quantiles: list[list[float]] = []
     done = 0
-    for reader, count in zip(readers, _shares([len(reader) for reader in readers], words), strict=True):
-        labels = usable_labels(reader, protocol=protocol_of(engine.spec.charset))[0]
-        usable = [i for i in labels if not is_held_out(i)]
-        chosen = [usable[k * len(usable) // count] for k in range(count)] if usable else []
+    protocol = protocol_of(engine.spec.charset)
+    usable = [[i for i in usable_labels(reader, protocol=protocol)[0] if not is_held_out(i)] for reader in readers]
+    for reader, indices, count in zip(readers, usable, _shares([len(those) for those in usable], words), strict=True):
+        chosen = [indices[k * len(indices) // count] for k in range(count)]
         for _, pixels, _ in prepared(reader, chosen, engine.spec, _BATCH):
             if len(pixels):
                 values = session.run(names, {engine.spec.input_name: normalise(pixels, engine.spec)})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from crnn.errors import DatasetError
 from crnn.evaluation.calibration import calibration
 from crnn.evaluation.metrics import score
-from crnn.evaluation.protocols import ALNUM36
+from crnn.protocols import ALNUM36
 
 if TYPE_CHECKING:
     from crnn.engines import Engine

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from crnn.errors import DatasetError
-from crnn.evaluation.protocols import COMPARED
 from crnn.evaluation.report import SCHEMA, dataset_entry, report
+from crnn.protocols import COMPARED
 
 _TEXTS = ("key", "label", "text")
 _KNOWN: dict[str, tuple[str, ...]] = {

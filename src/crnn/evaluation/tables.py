@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crnn.evaluation.protocols import dropped
 from crnn.evaluation.report import known_in_words, most_confident_errors
+from crnn.protocols import dropped
 
 if TYPE_CHECKING:
     from rich.console import Console

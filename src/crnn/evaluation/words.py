@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from crnn.datasets.lmdb import LmdbReader
 from crnn.datasets.split import is_held_out
 from crnn.errors import CrnnError
-from crnn.evaluation.protocols import COMPARED, Protocol
 from crnn.images import prepare
+from crnn.protocols import COMPARED, Protocol
 from crnn.spec import ModelSpec
 
 

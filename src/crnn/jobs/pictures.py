@@ -15,7 +15,7 @@ from crnn.datasets.lmdb import LmdbReader
 from crnn.datasets.tar import STREAM_LIMIT, tar_members, why
 from crnn.errors import CrnnError, DatasetError, ImageError
 from crnn.images import SUFFIXES, Source
-from crnn.jobs.storage import Place, watched
+from crnn.jobs.storage import Place, reading, watched
 from crnn.jobs.units import Layout, Unit
 from crnn.reader import Item
 
@@ -99,17 +99,28 @@ def _fetch(root: Place, unit: Unit) -> bytes | Lost:
     while True:
         try:
             return file.read()
-        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-            if root.local and not os.path.lexists(root.path):
-                raise DatasetError(f"{root}: is not there; no disk is mounted there any more, or not here") from None
-            return Lost(f"cannot be opened ({why(error)})")
         except Exception as error:  # drivers raise more than OSError
+            missing = isinstance(error, FileNotFoundError | IsADirectoryError)
+            if missing or (file.local and isinstance(error, PermissionError)):  # elsewhere a key may have expired
+                _require(root)
+                return Lost(f"cannot be opened ({why(error)})")
             if file.local and not (isinstance(error, OSError) and error.errno in _OUT_OF_REACH):
                 return Lost(f"cannot be read ({why(error)})")
             wait = next(waits, None)
             if wait is None:
                 raise DatasetError(f"{file}: cannot be read ({why(error)})") from None
             time.sleep(wait)
+
+
+def _require(root: Place) -> None:
+    """Raise DatasetError if the input itself is not there any more: then its files are not to blame."""
+    if root.local:
+        if not os.path.lexists(root.path):
+            raise DatasetError(f"{root}: is not there; no disk is mounted there any more, or not here")
+        return
+    root.fs.invalidate_cache()  # or it would say what it was
+    with reading(root):
+        root.fs.info(root.path)
 
 
 def _tar(archive: Place, unit: Unit, layout: Layout) -> Iterator[Item]:

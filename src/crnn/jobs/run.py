@@ -162,7 +162,8 @@ def _begin(
     rows = iter(rows)
     first = next(rows)  # raises if there is nothing to read, before a folder is made
     make_folder(output)
-    if any(base_name(info).endswith(".parquet") and base_name(info) != INPUT for info in output.entries()):
+    names = [base_name(info) for info in output.entries(missing_ok=True)]
+    if any(name.endswith(".parquet") and name != INPUT for name in names):
         what = f"holds Parquet files, and no {manifest.MANIFEST} that says what they are"
         raise OptionError(f"{output}: {what}; give another folder")
     facts = listing.write(chain([first], rows), output / INPUT)

@@ -52,14 +52,20 @@ class Place:
         data: bytes = self.fs.cat_file(self.path)
         return data
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self, missing_ok: bool = False) -> list[dict[str, Any]]:
         """What is known of the files and folders in a folder, by name; hidden ones are left out.
 
-        A link on this machine is taken for what it leads to, unless that is a folder. Raises DatasetError.
+        A link on this machine is taken for what it leads to, unless that is a folder. With ``missing_ok`` there is
+        nothing in a folder that there is not: object stores have no empty ones. Raises DatasetError.
         """
         self.fs.invalidate_cache()  # which drivers keep of folders: stale here, and large
         with reading(self):
-            found = self.fs.ls(self.path, detail=True)
+            try:
+                found = self.fs.ls(self.path, detail=True)
+            except FileNotFoundError:
+                if not missing_ok:
+                    raise
+                return []
         own = self.path.rstrip("/")
         # object stores may list a folder in itself
         found = [info for info in found if info["name"].rstrip("/") != own and not base_name(info).startswith(".")]

@@ -25,6 +25,7 @@ from crnn.files import make_folder, write_whole
 from crnn.images import normalise
 from crnn.offline.files import Progress, claim, files_in, read_claim, size_of
 from crnn.offline.labels import write_labels
+from crnn.protocols import ALNUM36, protocol_of
 from crnn.spec import ModelSpec
 
 SUFFIXES = (".bin", ".npy")
@@ -61,15 +62,17 @@ def prepare_words(
     """Write the words of an LMDB ``dataset`` as ``out/test_{i}.bin``, then their labels.
 
     ``i`` is the number in the data set's keys, which count from 1. A word whose picture cannot be decoded, or of whose
-    label the alnum36 protocol leaves nothing, gets neither file nor label; with ``strict`` the first of them is an
-    error. The labels are lower-cased. Files that are there, complete and of the same work are kept: a run that was
-    killed goes on where it was. The label file appears at the end.
+    label the protocol of the spec's charset (:func:`crnn.protocols.protocol_of`) leaves nothing, gets neither file nor
+    label; with ``strict`` the first of them is an error. Under alnum36 the labels are lower-cased. Files that are
+    there, complete and of the same work are kept: a run that was killed goes on where it was. The label file appears at
+    the end.
 
     Raises DatasetError: ``dataset`` cannot be opened, ``out`` holds words of other work, no word can be used.
     OptionError: something cannot be written.
     """
     reader = LmdbReader(dataset)
-    labels, unusable = usable_labels(reader)
+    protocol = protocol_of(spec.charset)
+    labels, unusable = usable_labels(reader, protocol=protocol)
     skipped = {i: _reason(reader, i, text) for i, text in unusable.items()}
 
     def refuse_skipped() -> None:
@@ -99,7 +102,9 @@ def prepare_words(
     if not kept:
         first = f"; the first: {reader.key(min(skipped))}: {skipped[min(skipped)]}" if skipped else ""
         raise DatasetError(f"{reader.path}: no word of {len(reader)} can be used{first}")
-    lines = {i: label.lower().replace("\r", " ").replace("\n", " ") for i, label in kept.items()}
+    if protocol == ALNUM36:
+        kept = {i: label.lower() for i, label in kept.items()}
+    lines = {i: label.replace("\r", " ").replace("\n", " ") for i, label in kept.items()}
     write_labels(labels_file, {files[i].name: line for i, line in lines.items()})
     return Prepared(
         words=len(kept),

@@ -1,4 +1,7 @@
-"""``label.txt``: a line ``test_{i}.bin:{label in lower case}`` for each word, as the original's parse_testdata.py."""
+"""``label.txt``: a line ``test_{i}.bin:{label}`` for each word, as the original's parse_testdata.py.
+
+Labels are in lower case where the network's protocol is alnum36, as in the original; else as they are.
+"""
 
 from __future__ import annotations
 

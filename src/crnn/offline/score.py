@@ -12,13 +12,13 @@ from crnn import ctc
 from crnn.ctc import Decoded
 from crnn.engines import Engine
 from crnn.errors import DatasetError, OptionError
-from crnn.evaluation.protocols import COMPARED, Protocol, protocol_of
 from crnn.evaluation.report import dataset_entry, model_entries, report
 from crnn.offline import infer
 from crnn.offline.bins import check_preparation, prepared_words, problem, read_batch
 from crnn.offline.files import Progress, content_sha256, read_claim
 from crnn.offline.labels import read_labels
 from crnn.offline.results import Dtype, Reading, find_folder, read_results, result_files
+from crnn.protocols import COMPARED, Protocol, protocol_of
 from crnn.spec import DELIVERABLE, ModelSpec
 
 
@@ -49,7 +49,7 @@ def score_results(
     labels_file: Path,
     *,
     spec: ModelSpec | None = None,
-    protocol: Protocol = "alnum36",
+    protocol: Protocol | None = None,
     dtype: Dtype = "float32",
     progress: Progress | None = None,
 ) -> Scored:
@@ -58,7 +58,8 @@ def score_results(
     If every file holds one word, files and labels belong together by name: ``test_5_1.bin`` and ``test_5.bin:label``.
     If some hold more, the files in natural order hold the words of the label file in its order, and their numbers must
     agree. ``spec`` is the model's; without it the one that `crnn infer` left in the folder, or else the deliverable's.
-    ``dtype`` is what ``.bin`` files hold, float32 or float16.
+    ``protocol`` None is that of the spec's charset (:func:`crnn.protocols.protocol_of`). ``dtype`` is what ``.bin``
+    files hold, float32 or float16.
 
     Raises DatasetError: a folder or the labels cannot be read, the numbers of words in batch files and labels differ,
     a batch file is malformed, or there is no word to score.
@@ -66,6 +67,7 @@ def score_results(
     labels = read_labels(labels_file)
     folder = find_folder(place)
     spec, source, notes = _source(folder, spec)
+    protocol = protocol or protocol_of(spec.charset)
     files = result_files(folder)
     reading = read_results(list(files), spec, dtype, progress)
     if reading.logits:
@@ -98,7 +100,7 @@ def evaluate_bins(
 ) -> Scored:
     """Read the prepared words that the label file names, as post_CRNN_pytorch_acl.py does, and compare.
 
-    The protocol is that of the model's charset (:func:`crnn.evaluation.protocols.protocol_of`).
+    The protocol is that of the model's charset (:func:`crnn.protocols.protocol_of`).
 
     Raises DatasetError: the folder or the labels cannot be read, the words were prepared for another model, or none of
     them is usable.

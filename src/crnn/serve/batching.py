@@ -11,12 +11,12 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,15 +46,15 @@ _PAUSE = 0.001  # seconds between two looks into the queue while a batch is gath
 _LEXICONS = 8  # decoders that are kept, for pages send the same lexicon with each of their requests
 
 _Work: TypeAlias = PictureTask | TensorTask
-_T = TypeVar("_T")
 
 
 class Batcher:
     """Takes words in from the event loop's thread, and runs them through the network.
 
     A batch starts when it is full; or as soon as a call of the network is free and it has its share of the words that
-    were lately in the house; or else when it has waited for ``settings.max_wait`` seconds for those. So a client alone
-    never waits, and a crowd gets batches of equal size instead of a large and a small one in turn.
+    were lately in the house; or else when it has waited for ``settings.max_wait`` seconds for those. Who waited in vain
+    is the last to: the crowd has left. So a client alone does not wait, and a crowd gets batches of equal size instead
+    of a large and a small one in turn.
     """
 
     def __init__(self, lanes: Lanes, settings: Settings, metrics: Metrics) -> None:
@@ -98,21 +98,23 @@ class Batcher:
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def read(
-        self, pictures: Sequence[bytes], decoder: Decoder | None = None, posterior: bool = False
+        self, pictures: Sequence[bytes], lexicon: tuple[str, ...] = (), posterior: bool = False
     ) -> list[Seen | ImageError]:
         """What is read in encoded pictures, in their order; ImageError for those in which nothing can be.
 
-        Raises Fault: too much is waiting already, it took too long, or the network failed.
+        With a lexicon, its words are the only texts. Raises OptionError if none of them can be read, Fault: too much is
+        waiting already, it took too long, or the network failed.
         """
-        chosen = decoder or self._decoder
-        request = self._request(len(pictures), len(pictures))
-        for place, data in enumerate(pictures):
-            task = PictureTask(request, place, data, chosen, posterior)
-            if len(data) > _QUICK_BYTES:
-                self._slow.submit(self._prepare_slowly, task)
-            else:
-                self._queue.put(task)
-        results = await self._answer(request)
+        async with self._in_time():
+            chosen = await self._with_lexicon(lexicon) if lexicon else self._decoder
+            request = self._request(len(pictures), len(pictures))
+            for place, data in enumerate(pictures):
+                task = PictureTask(request, place, data, chosen, posterior)
+                if len(data) > _QUICK_BYTES:
+                    self._slow.submit(self._prepare_slowly, task)
+                else:
+                    self._queue.put(task)
+            results = await self._answer(request)
         return [result for result in results if isinstance(result, Seen | ImageError)]
 
     async def infer(self, rows: NDArray[Any]) -> NDArray[np.float32]:
@@ -122,29 +124,12 @@ class Batcher:
         """
         most = self._settings.max_batch
         pieces = [rows[i : i + most] for i in range(0, len(rows), most)]
-        request = self._request(len(pieces), len(rows))
-        for place, piece in enumerate(pieces):
-            self._queue.put(TensorTask(request, place, piece))
-        results = await self._answer(request)
+        async with self._in_time():
+            request = self._request(len(pieces), len(rows))
+            for place, piece in enumerate(pieces):
+                self._queue.put(TensorTask(request, place, piece))
+            results = await self._answer(request)
         return np.concatenate([result for result in results if isinstance(result, np.ndarray)], axis=1)
-
-    async def with_lexicon(self, words: tuple[str, ...]) -> Decoder:
-        """A decoder that knows these words only.
-
-        Raises OptionError if none of them can be read, Fault if it took too long.
-        """
-        found = self._known.get(words)
-        if found is None:
-            made = self._loop.run_in_executor(
-                self._lexicons, lambda: self._decoder.with_lexicon(Lexicon(words, "lexicon"))
-            )
-            found = await self._in_time(made)
-            self._known[words] = found
-            if len(self._known) > _LEXICONS:
-                self._known.popitem(last=False)
-        else:
-            self._known.move_to_end(words)
-        return found
 
     async def trouble(self) -> str | None:
         """Why nothing can be read at present, in a line; None if it can. Asks the network if it failed last time."""
@@ -160,6 +145,20 @@ class Batcher:
     async def _try(self) -> None:
         await self.infer(np.zeros((1, *self.spec.input_shape), self.spec.input_dtype))
 
+    async def _with_lexicon(self, words: tuple[str, ...]) -> Decoder:
+        """A decoder that knows these words only."""
+        found = self._known.get(words)
+        if found is None:
+            found = await self._loop.run_in_executor(
+                self._lexicons, lambda: self._decoder.with_lexicon(Lexicon(words, "lexicon"))
+            )
+            self._known[words] = found
+            if len(self._known) > _LEXICONS:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(words)
+        return found
+
     def _request(self, tasks: int, words: int) -> Request:
         if self.words + words > self._settings.queue_words:
             raise busy(f"{self.words} words are waiting, and no more than {self._settings.queue_words} may")
@@ -169,7 +168,7 @@ class Batcher:
     async def _answer(self, request: Request) -> list[Result]:
         if request.left:
             try:
-                await self._in_time(request.answered)
+                await request.answered
             finally:
                 request.dropped = True
         for result in request.results:
@@ -177,10 +176,12 @@ class Batcher:
                 raise Fault(500, "engine", "the network failed; the service's log says how")
         return request.results
 
-    async def _in_time(self, made: asyncio.Future[_T]) -> _T:
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """All that a request waits for. Raises Fault once it has taken too long."""
         try:
             async with asyncio.timeout(self._settings.seconds):
-                return await made
+                yield
         except TimeoutError:
             what = f"not read within {self._settings.seconds:g} seconds; try again later, or with fewer pictures"
             raise Fault(503, "too_slow", what, retry_after=5) from None
@@ -231,6 +232,7 @@ class Batcher:
                 task = task or self._queue.get(block=not batch)
             except Empty:
                 if turn and time.monotonic() >= patience:
+                    self._lately = self.words  # those that were waited for have left
                     break
                 time.sleep(_PAUSE)
                 continue

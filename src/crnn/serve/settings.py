@@ -10,6 +10,15 @@ from crnn.errors import OptionError
 
 _ORIGIN = re.compile(r"https?://[^\s/,*]+", re.ASCII)
 
+_OPTIONS = {
+    "max_wait": "--max-wait-ms",
+    "request_bytes": "--request-mib",
+    "pixels": "--pixel-limit",
+    "queue_words": "--queue",
+    "queue_bytes": "--queue-mib",
+}
+"""Limits that ``crnn serve`` has under another name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -51,13 +60,15 @@ class Settings:
             if isinstance(value, int | float) and not (
                 0 < value < math.inf or (value == 0 and field.name == "max_wait")
             ):
-                raise OptionError(f"{field.name} must be above 0, and finite, not {value}")
+                option = _OPTIONS.get(field.name, f"--{field.name.replace('_', '-')}")
+                raise OptionError(f"{option} must be above 0, and finite, not {value}")
         if self.queue_words < self.images:
-            what = f"a request may have {self.images}"
-            raise OptionError(f"queue_words must not be below images: {what}, and the queue has {self.queue_words}")
+            what = f"a request may have {self.images} pictures, and the queue {self.queue_words} words"
+            raise OptionError(f"--queue must not be below --images: {what}")
         if self.queue_bytes < self.request_bytes:
-            what = f"a request may have {self.request_bytes}"
-            raise OptionError(f"queue_bytes must not be below request_bytes: {what}, and the queue {self.queue_bytes}")
+            one, all_of_them = (f"{size / 2**20:g} MiB" for size in (self.request_bytes, self.queue_bytes))
+            what = f"a request may have {one}, and all together {all_of_them}"
+            raise OptionError(f"--queue-mib must not be below --request-mib: {what}")
         if self.api_key is not None and not re.fullmatch(r"[!-~]+", self.api_key):
             raise OptionError("the API key must be of visible ASCII characters, without spaces, and not empty")
         for origin in self.cors:

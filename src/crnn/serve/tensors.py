@@ -69,10 +69,10 @@ def read_request(
     require_few(head, 2 * numbers + 1024)
     request = parse_json(head)
     tensors = _list(request, "inputs")
-    if len(tensors) != 1 or tensors[0].get("name") not in inputs:
+    name = tensors[0].get("name") if len(tensors) == 1 else None
+    if not isinstance(name, str) or name not in inputs:
         raise _malformed(f"give one input: {' or '.join(inputs)}")
     tensor = tensors[0]
-    name = tensor["name"]
     datatype, each = inputs[name]
     if tensor.get("datatype") != datatype:
         raise _malformed(f"{name} must be of datatype {datatype}")

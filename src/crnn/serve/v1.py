@@ -40,11 +40,9 @@ class V1:
         try:
             query = request.scope["query_string"].decode("latin-1")
             wanted = asked(request.headers.get("content-type", ""), query, body, self._settings)
-            try:
-                decoder = await self._batcher.with_lexicon(wanted.lexicon) if wanted.lexicon else None
-            except OptionError as error:
-                raise Fault(400, "lexicon", str(error)) from None
-            seen = await self._batcher.read(wanted.pictures, decoder, wanted.posterior)
+            seen = await self._batcher.read(wanted.pictures, wanted.lexicon, wanted.posterior)
+        except OptionError as error:
+            raise Fault(400, "lexicon", str(error)) from None
         finally:
             self._bodies.release(body)
         request.scope["crnn.words"] = len(seen)  # for the log

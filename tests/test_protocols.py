@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from crnn.evaluation.protocols import alnum36, dropped
+from crnn.protocols import alnum36, dropped
 
 
 @pytest.mark.parametrize(
