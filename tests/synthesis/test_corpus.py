@@ -6,9 +6,10 @@ from random import Random
 
 import pytest
 
+from crnn.charset import Charset
 from crnn.ctc import required_steps
 from crnn.errors import DatasetError
-from crnn.evaluation.protocols import alnum36
+from crnn.protocols import alnum36
 from crnn.synthesis.corpus import Corpus
 
 WORDS = {"the": 0.05, "coffee": 1e-4, "open": 1e-3, "street": 1e-3, "zebra": 1e-6, "don't": 1e-4}
@@ -62,3 +63,15 @@ def test_word_lists_come_from_files(tmp_path: Path) -> None:
         Corpus({})
     with pytest.raises(DatasetError, match="cannot read"):
         Corpus.from_file(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("frequency", ["0", "-2", "nan", "inf"])
+def test_a_frequency_is_a_finite_number_above_0(frequency: str, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text(f"plain\t2\nword\t{frequency}\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match=rf"words\.txt:2: '{frequency}' is no number above 0"):
+        Corpus.from_file(tmp_path / "words.txt")
+
+
+def test_words_that_are_all_too_long_are_refused() -> None:
+    with pytest.raises(DatasetError, match="hardly ever be written"):
+        Corpus({"привет" * 5: 1.0}, charset=Charset("приветПРИВЕТ"))

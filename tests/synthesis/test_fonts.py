@@ -22,6 +22,9 @@ def test_sources_have_shares(fonts: Path) -> None:
     pool, dice = open_fonts([f"{fonts / 'a.ttf'}:3", str(fonts / "b.ttf")]), Random(0)
     counts = Counter(pool.sample(dice).family for _ in range(4000))
     assert counts["One"] / counts["Two"] == pytest.approx(3, rel=0.15)
+    for share in ("inf", "nan", "0"):
+        with pytest.raises(DatasetError, match=f"a.ttf:{share} does not exist"):
+            open_fonts([f"{fonts / 'a.ttf'}:{share}"])
 
 
 def test_a_list_names_files(fonts: Path, tmp_path: Path) -> None:
@@ -30,6 +33,17 @@ def test_a_list_names_files(fonts: Path, tmp_path: Path) -> None:
     assert [face.path for face in open_fonts([str(listed)]).faces] == [fonts / "a.ttf"]
     listed.write_text("family\nOne\n", encoding="utf-8")
     with pytest.raises(DatasetError, match="no column"):
+        open_fonts([str(listed)])
+    listed.write_bytes(b"\xff\x00")
+    with pytest.raises(DatasetError, match=r"cannot read the font list .*list\.tsv"):
+        open_fonts([str(listed)])
+
+
+@pytest.mark.parametrize("gone", ["gone.ttf", ""])
+def test_a_list_names_files_that_are_there(gone: str, fonts: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.tsv"
+    listed.write_text(f"path\tfamily\n{fonts / 'a.ttf'}\tOne\n{gone}\tTwo\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match=rf"list\.tsv:3: there is no file {gone}"):
         open_fonts([str(listed)])
 
 

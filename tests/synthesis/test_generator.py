@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from crnn.charset import Charset
 from crnn.cli import app
 from crnn.datasets.lmdb import LmdbReader, LmdbWriter
 from crnn.errors import DatasetError
-from crnn.evaluation.protocols import alnum36
+from crnn.protocols import alnum36
+from crnn.synthesis import generator as generator_module
 from crnn.synthesis.corpus import Corpus, Text
 from crnn.synthesis.fonts import open_fonts
 from crnn.synthesis.generator import Photographs, WordGenerator
@@ -50,6 +52,30 @@ def test_workers_change_nothing(generator: WordGenerator) -> None:
     assert list(draw(generator, 40, 200, workers=2)) == list(draw(generator, 40, 200))
 
 
+def test_small_capitals_are_seen_as_capitals(generator: WordGenerator) -> None:
+    texts = {n: generator.corpus.sample(Random((3 << 64) + n)) for n in range(300)}
+    small = {n: text.drawn for n, text in texts.items() if text.small_capitals and text.drawn != text.drawn.upper()}
+    assert len(small) > 3
+    for n, drawn in small.items():
+        assert generator.word(n)[1:] == (alnum36(drawn), drawn.upper())
+
+
+def test_fonts_without_the_words_characters_are_refused(fonts: Path) -> None:
+    cyrillic = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
+    corpus = Corpus({"привет": 1.0, "улица": 2.0}, charset=Charset("0123456789" + cyrillic + cyrillic.upper()))
+    with pytest.raises(
+        DatasetError, match=r"fonts lack the characters of most words, such as '(привет|улица)'.*--fonts"
+    ):
+        WordGenerator(corpus, open_fonts([str(fonts)]))
+
+
+def test_a_word_that_cannot_be_drawn_is_given_up(generator: WordGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator_module, "TEXTS", 3)
+    monkeypatch.setattr(WordGenerator, "_draw", lambda *_: None)
+    with pytest.raises(DatasetError, match="word 7: none of 3 texts can be drawn"):
+        generator.word(7)
+
+
 def test_photographs_are_cut_to_size_and_the_same_for_the_same_dice(data_dir: Path) -> None:
     photographs = Photographs(data_dir / "backgrounds_lmdb")
     for shape in ((20, 50), (60, 300), (150, 400)):
@@ -85,6 +111,14 @@ def test_the_command_writes_a_data_set_and_a_sheet(fonts: Path, tmp_path: Path) 
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 2 and "exists" in again.stderr
+
+
+@pytest.mark.parametrize(("name", "message"), [("sheet.words", "call it .png"), ("none/sheet.png", "no such folder")])
+def test_a_sheet_that_cannot_be_written_is_refused_first(name: str, message: str, fonts: Path, tmp_path: Path) -> None:
+    arguments = ["synth", str(tmp_path / "out"), "--count", "1", "--fonts", str(fonts), "--sheet", str(tmp_path / name)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2 and message in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_fonts_is_one_line(tmp_path: Path) -> None:

@@ -68,5 +68,10 @@ def test_small_capitals_are_capitals_of_less_height(face: Face) -> None:
     assert small.height == pytest.approx(0.78 * large.height, rel=0.01)
 
 
+def test_a_letter_may_have_two_capitals(face: Face) -> None:
+    small, large = line(face, "Maß", small_capitals=True), line(face, "MASS")
+    assert [glyph[0] for glyph in small.glyphs] == [glyph[0] for glyph in large.glyphs]
+
+
 def test_a_character_the_font_lacks_is_not_drawn_as_a_box(face: Face) -> None:
     assert lay_out(Text("字", False), face, Shape(), Random(0)) is None

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import io
+import os
+import pickle
+import signal
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from crnn.datasets.lmdb import LmdbWriter
 from crnn.datasets.split import HELD_OUT
-from crnn.errors import DatasetError, OptionError
+from crnn.errors import CrnnError, DatasetError, OptionError
 from crnn.spec import ModelSpec
+from crnn.training import data
 from crnn.training.augment import augment
 from crnn.training.data import Batch, RealWords, SampleStream, batches
 
@@ -90,6 +96,44 @@ def test_sources_are_mixed_by_their_shares(labelled: Path, tmp_path: Path) -> No
     assert share == pytest.approx(0.25, abs=0.04)
     with pytest.raises(OptionError, match="share above 0"):
         SampleStream([], ModelSpec(), 0)
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(OptionError, match="share above 0"):
+            SampleStream([*sources, (sources[0][0], wrong)], ModelSpec(), 0)
+
+
+def test_decoded_pictures_are_kept_up_to_a_bound(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "KEPT_BYTES", 1500)  # one picture
+    words = RealWords(labelled, ModelSpec())
+    for each in (words, pickle.loads(pickle.dumps(words))):
+        assert each.image(0) is each.image(0)
+        assert each.image(3) is not each.image(3) and np.array_equal(each.image(3), each.image(3))
+
+
+class Broken:
+    """A source that has nothing to give."""
+
+    def sample(self, dice: Random) -> Any:
+        raise DatasetError("words_lmdb: the picture is gone")
+
+
+class Deadly:
+    """A source that takes its process with it, as the system does when memory runs out."""
+
+    def sample(self, dice: Random) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [(Broken(), "^words_lmdb: the picture is gone$"), (Deadly(), r"has died.*memory.*--workers[^\n]*$")],
+)
+def test_what_goes_wrong_in_a_worker_is_one_line(source: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))  # looks for the dead
+    before = signal.getsignal(signal.SIGCHLD)
+    supply = batches(SampleStream([(source, 1.0)], ModelSpec(), 0), 0, 2, workers=1)
+    with pytest.raises(CrnnError, match=message):
+        next(supply)
+    assert signal.getsignal(signal.SIGCHLD) is before  # torch's would raise in the middle of a step
 
 
 def test_processes_share_one_stream_of_batches(labelled: Path) -> None:

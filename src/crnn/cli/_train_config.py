@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,10 @@ def continued(config: TrainConfig, given: dict[str, Any], run: Path) -> TrainCon
 
 
 def branched(origin: Path, given: dict[str, Any]) -> TrainConfig:
-    """The configuration of the run that is branched off, without its end, and with what is given."""
+    """The configuration of the run that is branched off, without its end, and with what is given.
+
+    Without synthetic words it has no use for what they were made of.
+    """
     from crnn.training.config import TrainConfig
 
     folder = origin if origin.is_dir() else origin.parent
@@ -34,7 +38,9 @@ def branched(origin: Path, given: dict[str, Any]) -> TrainConfig:
     if given.get("charset", config.charset) != config.charset:
         raise OptionError(f"--from goes on with the characters of {origin}; for others: --init {origin} --charset")
     anew: dict[str, Any] = {"decay": 0, "minutes": 0.0, "steps": 0, "freeze": 0, "stop_after": 0}
-    anew["lineage"] = (*config.lineage, f"branched off {folder.name}")
+    anew["lineage"] = (*config.lineage, trained_by(config), f"branched off {folder.name}")
+    if not given.get("synthetic", config.synthetic) or not config.fonts:
+        anew |= {"fonts": (), "words": "", "backgrounds": ""}
     return replace(config, **{**anew, **(given if config.fonts else _with_fonts(given))})
 
 
@@ -61,6 +67,12 @@ def new(given: dict[str, Any]) -> TrainConfig:
     return TrainConfig(**_with_fonts(given))
 
 
+def trained_by(config: TrainConfig) -> str:
+    """What the lineage of a run's weights says of the run itself."""
+    words = ", ".join(Path(path).name for path, _ in config.train) or "no real words"
+    return f"trained by crnn train on {words}" + (" and synthetic words" if config.fonts else "")
+
+
 def _with_fonts(given: dict[str, Any]) -> dict[str, Any]:
     """What is given, with the system's fonts if synthetic words are asked for without saying which."""
     if not given.get("synthetic") or "fonts" in given:
@@ -71,9 +83,12 @@ def _with_fonts(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def place_and_share(text: str) -> tuple[str, float]:
-    """PLACE or PLACE:SHARE; the share is 1 where none is given."""
+    """PLACE or PLACE:SHARE; the share is 1 where none is given. Raises OptionError unless it is above 0 and finite."""
     place, _, share = text.rpartition(":")
     try:
-        return (place, float(share)) if place else (text, 1.0)
+        value = float(share) if place else 1.0
     except ValueError:
         return text, 1.0
+    if not 0 < value < inf:
+        raise OptionError(f"--train {text}: the share must be a number above 0, not {share}")
+    return place or text, value

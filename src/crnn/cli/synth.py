@@ -38,14 +38,17 @@ def synth(
 ) -> None:
     """Draws labelled words: text, fonts, layout, colours and camera as on signs and products."""
     import time
+    from io import BytesIO
 
     from rich.console import Console
     from rich.progress import Progress
 
     from crnn.datasets.lmdb import LmdbWriter
+    from crnn.files import write_whole
     from crnn.synthesis.stream import StoredWord, contact_sheet, draw
     from crnn.training.sources import word_generator
 
+    kind = _picture_kind(sheet) if sheet is not None else ""
     places = tuple(fonts) if fonts else system_fonts()
     generator = word_generator(places, str(words or ""), str(backgrounds or ""), seed)
     began = time.perf_counter()
@@ -59,8 +62,27 @@ def synth(
             progress.advance(task)
     seconds = time.perf_counter() - began
     if sheet is not None:
-        contact_sheet(first).save(sheet)
+        picture = BytesIO()
+        contact_sheet(first).save(picture, kind)
+        write_whole(sheet, picture.getvalue())
     Console().print(f"{out}: {count} words, {count / seconds:.0f} words/s", highlight=False, soft_wrap=True)
+
+
+def _picture_kind(path: Path) -> str:
+    """Pillow's name for the kind of picture that ``path`` ends in. Raises OptionError where it cannot be written."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    from crnn.cli.report import page_path
+
+    page_path(path)
+    try:
+        kind = Image.registered_extensions()[path.suffix.lower()]
+        Image.new("L", (8, 8)).save(BytesIO(), kind)
+    except (KeyError, OSError, ValueError):
+        raise OptionError(f"{path}: no picture of that kind can be written; call it .png") from None
+    return kind
 
 
 def system_fonts() -> tuple[str, ...]:

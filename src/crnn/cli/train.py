@@ -99,7 +99,7 @@ def train(
     from rich.console import Console
 
     from crnn.charset import read_charset
-    from crnn.cli._train_config import branched, continued, fine_tuned, new, place_and_share
+    from crnn.cli._train_config import branched, continued, fine_tuned, new, place_and_share, trained_by
     from crnn.cli._train_screen import say
     from crnn.training.checkpoints import STATE
     from crnn.training.config import CONFIG, TrainConfig
@@ -144,6 +144,8 @@ def train(
         out, err = (Console(stderr=stderr, quiet=not processes.main, highlight=False) for stderr in (False, True))
         if note := launched_alone():
             err.print(f"crnn: {note}", style="yellow", markup=False, soft_wrap=True)
+        if processes.main and not find_rate:
+            _check_place(run)
         has_config, has_state = (processes.from_main((run / name).exists) for name in (CONFIG, STATE))
         if has_config:
             config = continued(processes.from_main(lambda: TrainConfig.load(run)), given, run)
@@ -169,16 +171,23 @@ def train(
 
             with err.status("measuring batch normalisation on training words"):
                 weights = processes.from_main(lambda: initial_weights(initial_path(init), stream))
-        lineage = (
-            f"trained by crnn train on {', '.join(Path(path).name for path, _ in config.train) or 'no real words'}"
-            + (" and synthetic words" if config.fonts else ""),
-        )
         keep_freed_memory()
+        lineage = (trained_by(config),)
         trainer = Trainer(run, config, stream, real, origin=origin, weights=weights, lineage=lineage)
         if find_rate:
             _find_rate(trainer, json_file, out, err)
         else:
             _train(trainer, pause, out, err)
+
+
+def _check_place(run: Path) -> None:
+    """Raises OptionError where the run's folder cannot be made or written to, before hours go into data sets."""
+    import os
+
+    there = next(path for path in (run, *run.absolute().parents) if os.path.exists(path))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "cannot be written to" if there.is_dir() else "is no folder"
+        raise OptionError(f"a run cannot be kept in {run}: {there} {what}")
 
 
 def _train(trainer: Trainer, pause: float | None, out: Console, err: Console) -> None:

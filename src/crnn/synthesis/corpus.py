@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from itertools import accumulate
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -11,12 +12,13 @@ from typing import NamedTuple
 from crnn.charset import ALNUM36, Charset
 from crnn.ctc import required_steps
 from crnn.errors import DatasetError
-from crnn.evaluation.protocols import alnum36, protocol_of
+from crnn.protocols import alnum36, protocol_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
 LONGEST_LABEL = 20
-LONG = 5  # characters; half of the texts beyond it are drawn again: real signs say shorter words than word lists do
+# Texts of more characters than the key are kept with that probability: real signs say shorter words than word lists do.
+KEPT = {9: 0.25, 5: 0.5, 0: 1.0}
 TRIED, LEAST = 400, 0.02  # texts that are tried with another charset, and the share of them that has to fit
 
 
@@ -25,6 +27,11 @@ class Text(NamedTuple):
 
     drawn: str
     small_capitals: bool
+
+    @property
+    def shown(self) -> str:
+        """What is to be seen in the picture: a small capital is a capital."""
+        return self.drawn.upper() if self.small_capitals else self.drawn
 
 
 class Corpus:
@@ -48,7 +55,7 @@ class Corpus:
         self._charset = charset
         self._folds = protocol_of(charset) == "alnum36"
         dice = Random(0)
-        if not self._folds and sum(bool(self.label(self._draw(dice))) for _ in range(TRIED)) < LEAST * TRIED:
+        if not self._folds and sum(self._fits(self._draw(dice)) for _ in range(TRIED)) < LEAST * TRIED:
             raise DatasetError(
                 "synthetic words can hardly ever be written in the model's characters: give --words a list in them, or "
                 "train without synthetic words"
@@ -65,7 +72,10 @@ class Corpus:
 
     @classmethod
     def from_file(cls, path: Path, steps: int = 26, charset: Charset = ALNUM36) -> Corpus:
-        """One word a line, optionally a tab and its frequency (1 where there is none). Raises DatasetError."""
+        """One word a line, optionally a tab and its frequency: a finite number above 0, 1 where there is none.
+
+        Raises DatasetError.
+        """
         words: dict[str, float] = {}
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -75,10 +85,13 @@ class Corpus:
             word, _, frequency = line.partition("\t")
             try:
                 if word.strip() if protocol_of(charset) == "raw" else alnum36(word):
-                    words[word.strip()] = float(frequency or 1)
+                    value = float(frequency or 1)
+                    if not 0 < value < inf:
+                        raise ValueError
+                    words[word.strip()] = value
             except ValueError:
                 raise DatasetError(
-                    f"{path}:{number}: {frequency!r} is no number; write WORD or WORD<tab>FREQUENCY"
+                    f"{path}:{number}: {frequency!r} is no number above 0; write WORD or WORD<tab>FREQUENCY"
                 ) from None
         return cls(words, steps, charset)
 
@@ -89,11 +102,15 @@ class Corpus:
         """One text; its label is never empty and always fits the network's time steps."""
         while True:
             text = self._draw(dice)
-            label = self.label(text)
-            if not label or len(label) > LONGEST_LABEL or required_steps(label) > self._steps or len(text.drawn) > 26:
+            if not self._fits(text):
                 continue
-            if len(label) <= LONG or dice.random() < 0.5:
+            length = len(self.label(text))
+            if dice.random() < next(share for least, share in KEPT.items() if length > least):
                 return text
+
+    def _fits(self, text: Text) -> bool:
+        label = self.label(text)
+        return 0 < len(label) <= LONGEST_LABEL and required_steps(label) <= self._steps and len(text.drawn) <= 26
 
     def label(self, text: Text) -> str:
         """What the network has to write for a text; empty where it cannot, or where its letter case does not show."""
@@ -104,6 +121,12 @@ class Corpus:
     def word(self, dice: Random) -> str:
         """One dictionary word, as the list spells it."""
         return self._words[min(bisect(self._sums, dice.random() * self._sums[-1]), len(self._words) - 1)]
+
+    def labelled(self, dice: Random) -> str:
+        """One dictionary word, in a letter case that the network can write; empty where there is none."""
+        word = self.word(dice)
+        forms = (word, word.upper(), word.capitalize(), word.lower())
+        return next((form for form in forms if self.label(Text(form, False))), "")
 
     def _draw(self, dice: Random) -> Text:
         kind = dice.random()

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
+from math import inf
 from pathlib import Path
 from random import Random
 
@@ -52,6 +53,10 @@ class Face:
             self._extents[glyph] = half
         return self._extents[glyph]
 
+    def has(self, text: str) -> bool:
+        """Whether the font has every character of ``text``."""
+        return all(ord(character) in self.characters for character in text)
+
     def __getstate__(self) -> tuple[Path, str, frozenset[int]]:
         return self.path, self.family, self.characters
 
@@ -85,7 +90,8 @@ def open_fonts(places: list[str]) -> FontPool:
     """Fonts from folders, font files, or tab-separated lists with a column ``path`` or ``installed_path``.
 
     ``PLACE:SHARE`` gives a place a share of the words (default 1). Files without every one of A-Z, a-z and 0-9 are left
-    out. Raises DatasetError where a place does not exist or has no usable font.
+    out. Raises DatasetError where a place, or a file that a list names, does not exist, and where a place has no
+    usable font.
     """
     sources = []
     for place in places:
@@ -120,14 +126,22 @@ def _files(place: Path) -> list[Path]:
         raise DatasetError(f"{place} does not exist: --fonts takes a folder, a font file or a list of files (.tsv)")
     if place.suffix.lower() in SUFFIXES:
         return [place]
-    with place.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines, delimiter="\t"))
-    column = next((name for name in ("path", "installed_path") if rows and name in rows[0]), None)
+    try:
+        with place.open(encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines, delimiter="\t")
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"cannot read the font list {place}: {error}") from error
+    column = next((name for name in ("path", "installed_path") if rows and name in rows[0][1]), None)
     if column is None:
         raise DatasetError(
             f"{place} has no column 'path' or 'installed_path': a font list is tab-separated, with a header"
         )
-    return [Path(row[column]) for row in rows]
+    files = [(number, Path(row[column] or "")) for number, row in rows]
+    for number, file in files:
+        if not file.is_file():  # left out in silence, it would make every word of the stream another one
+            raise DatasetError(f"{place}:{number}: there is no file {file}: install the font, or take it off the list")
+    return [file for _, file in files]
 
 
 def _blob(path: Path) -> hb.Blob:
@@ -146,6 +160,6 @@ def _blob(path: Path) -> hb.Blob:
 
 def _is_number(text: str) -> bool:
     try:
-        return float(text) > 0
+        return 0 < float(text) < inf
     except ValueError:
         return False

@@ -17,7 +17,9 @@ from crnn.synthesis.degradation import degrade
 from crnn.synthesis.fonts import FontPool
 from crnn.synthesis.layout import Line, Shape, lay_out, rasterize, sample_shape
 
-TRIES = 8
+TRIES = 8  # fonts for a text
+TEXTS = 2000  # for a word; where none of so many comes out, none will
+TRIED, LEAST = 200, 0.2  # dictionary words that fonts are tried for, and the share of them that has to be drawn
 SPREAD = 9.0  # least standard deviation of a picture, in gray levels
 VISIBLE = 0.58  # least correlation of ink and picture; below it one begins to guess
 TALLEST = 3.0  # em; in a taller box, of a word bent too far, the letters are too small for 32 rows
@@ -25,7 +27,7 @@ WIDEST = 360  # pixels; a longer word is drawn smaller
 
 
 class SyntheticWord(NamedTuple):
-    """``image``: uint8[height, width], gray; ``label``: after the protocol; ``drawn``: with case and punctuation."""
+    """``image``: uint8[height, width], gray; ``label``: after the protocol; ``drawn``: as seen, with punctuation."""
 
     image: NDArray[np.uint8]
     label: str
@@ -33,15 +35,26 @@ class SyntheticWord(NamedTuple):
 
 
 class WordGenerator:
-    """Synthetic words. ``word(n)`` depends on seed, corpus, fonts and n alone, never on what was drawn before."""
+    """Synthetic words. ``word(n)`` depends on seed, corpus, fonts and n alone, never on what was drawn before.
+
+    Raises DatasetError where the fonts lack the characters of most dictionary words: numbers would take their place.
+    """
 
     def __init__(self, corpus: Corpus, fonts: FontPool, seed: int = 0, photograph: Photograph | None = None) -> None:
         self.corpus, self.fonts, self.seed, self.photograph = corpus, fonts, seed, photograph
+        dice = Random(0)
+        words = [word for word in (corpus.labelled(dice) for _ in range(TRIED)) if word]
+        lost = [word for word in words if not any(fonts.sample(dice).has(word) for _ in range(TRIES))]
+        if len(words) - len(lost) < LEAST * len(words):
+            raise DatasetError(
+                f"the fonts lack the characters of most words, such as {lost[0]!r}: give --fonts that have them, or "
+                "--words a list that they can draw"
+            )
 
     def word(self, n: int) -> SyntheticWord:
-        """Word ``n`` (0 or more)."""
+        """Word ``n`` (0 or more). Raises DatasetError where nothing can be drawn."""
         dice = Random((self.seed << 64) + n)
-        while True:
+        for _ in range(TEXTS):
             text = self.corpus.sample(dice)
             # The text is kept while a font that has its characters is looked for, or unusual signs would be rarer.
             for _ in range(TRIES):
@@ -49,7 +62,8 @@ class WordGenerator:
                 if line is not None and 0.25 < line.width / line.height < 14 and line.height < TALLEST:
                     image = self._draw(line, dice)
                     if image is not None:
-                        return SyntheticWord(image, self.corpus.label(text), text.drawn)
+                        return SyntheticWord(image, self.corpus.label(text), text.shown)
+        raise DatasetError(f"word {n}: none of {TEXTS:,} texts can be drawn: give --fonts or --words others")
 
     def _draw(self, line: Line, dice: Random) -> NDArray[np.uint8] | None:
         mask, clutter = self._ink(line, dice)
@@ -134,6 +148,9 @@ class Photographs:
         if not len(self._reader):
             raise DatasetError(f"{path} holds no picture to draw words on: give --backgrounds another data set")
         self._decoded: dict[int, NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        return len(self._reader)
 
     def __call__(self, dice: Random, height: int, width: int) -> NDArray[np.uint8]:
         """A crop of ``height`` x ``width`` pixels, uint8."""

@@ -91,11 +91,11 @@ class Line:
 
 def lay_out(text: Text, face: Face, shape: Shape, dice: Random) -> Line | None:
     """Places every glyph of ``text``; None where the font lacks one of its characters or draws nothing for it."""
-    drawn = text.drawn.upper() if text.small_capitals else text.drawn
-    if not all(ord(character) in face.characters for character in drawn):
+    if not face.has(text.shown):
         return None
+    lower = [character.islower() for character in text.drawn for _ in character.upper()]  # "ß" makes two capitals
     buffer = hb.Buffer()
-    buffer.add_str(drawn)
+    buffer.add_str(text.shown)
     buffer.guess_segment_properties()
     font, em = face.font, 1.0 / face.units
     # With letters spaced, arched or jittered a ligature would tear; contextual swashes stay, they are the font's look.
@@ -104,7 +104,7 @@ def lay_out(text: Text, face: Face, shape: Shape, dice: Random) -> Line | None:
     pens: list[tuple[int, float, float, float, float]] = []  # glyph, pen x, advance, rise, size
     x = 0.0
     for info, position in zip(buffer.glyph_infos, buffer.glyph_positions, strict=True):
-        small = text.small_capitals and text.drawn[info.cluster].islower()
+        small = text.small_capitals and lower[info.cluster]
         size = SMALL_CAPITAL if small else 1.0
         advance = position.x_advance * em * size
         pens.append((info.codepoint, x + position.x_offset * em * size, advance, position.y_offset * em, size))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from crnn.charset import ALNUM36, Charset
 from crnn.errors import OptionError
@@ -119,15 +121,46 @@ class TrainConfig:
         """Reads ``run/config.json``; a missing, unknown or malformed entry raises OptionError."""
         path = run / CONFIG
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values: Any = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise OptionError(f"{run} is no training run: it has no {CONFIG}") from None
         except (OSError, ValueError) as error:
             raise OptionError(f"{path} cannot be read: {error}") from error
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise OptionError(f"{path} has unknown entries: {', '.join(sorted(unknown))}")
-        values["train"] = tuple((str(place), float(share)) for place, share in values.get("train", ()))
-        for name in ("validate", "fonts", "lineage"):
-            values[name] = tuple(values.get(name, ()))
-        return cls(**values)
+        if not isinstance(values, dict):
+            raise OptionError(f"{path} is no configuration of a run: it holds no JSON object")
+        types = {field.name: str(field.type) for field in fields(cls)}
+        for what, names in (("unknown", values.keys() - types), ("missing", types.keys() - values)):
+            if names:
+                raise OptionError(f"{path} has {what} entries: {', '.join(sorted(names))}")
+        for name, kind in types.items():
+            if not _FITS[kind](values[name]):
+                raise OptionError(f"{path}: {name} cannot be {json.dumps(values[name], ensure_ascii=False)}")
+        entries: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        entries["train"] = tuple((place, share) for place, share in values["train"])
+        return cls(**entries)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _are_shares(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and _is_number(pair[1])
+        for pair in values
+    )
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {  # by the type of an entry: whether JSON holds such a value
+    "int": lambda value: type(value) is int,
+    "float": _is_number,
+    "str": lambda value: isinstance(value, str),
+    "tuple[str, ...]": _are_texts,
+    "tuple[tuple[str, float], ...]": _are_shares,
+}

@@ -6,10 +6,13 @@ stream's position is therefore one integer, and workers, batches and restarts ca
 
 from __future__ import annotations
 
+import signal
+import sys
 from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,19 +27,22 @@ from torch.utils.data import DataLoader, Dataset
 from crnn.datasets.check import Usable, usable
 from crnn.datasets.lmdb import LmdbReader
 from crnn.datasets.split import is_held_out
-from crnn.errors import DatasetError, OptionError
-from crnn.evaluation.protocols import COMPARED, protocol_of
+from crnn.errors import CrnnError, DatasetError, OptionError
 from crnn.images import prepare
+from crnn.protocols import COMPARED, protocol_of
 from crnn.spec import ModelSpec
-from crnn.synthesis.generator import WordGenerator
+from crnn.synthesis.generator import Photographs, WordGenerator
 from crnn.training.augment import augment
+
+KEPT_BYTES = 256 << 20  # of decoded pictures, of each data set in each process
 
 
 class RealWords:
     """The words of one labelled data set that a network of ``spec`` can learn, split into training and held-out words.
 
     Of a set for ``validation`` all are held out. Labels are as the protocol of the spec's charset leaves them.
-    Pictures are decoded once a process and kept gray (a few kilobytes each). Raises DatasetError where none is left.
+    Each process keeps decoded pictures, gray (a few kilobytes each), up to :data:`KEPT_BYTES` of them.
+    Raises DatasetError where no word is left.
     """
 
     def __init__(self, path: Path, spec: ModelSpec, *, validation: bool = False) -> None:
@@ -52,12 +58,16 @@ class RealWords:
             first = f", the first because {self.skipped[0].reason}" if self.skipped else ""
             raise DatasetError(f"{path} has no usable word to {what} on: {len(self.skipped)} were left out{first}")
         self._decoded: dict[int, NDArray[np.uint8]] = {}
+        self._bytes = 0
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """The gray picture at ``index`` of the data set: uint8[height, width]."""
         picture = self._decoded.get(index)
         if picture is None:
-            picture = self._decoded[index] = np.asarray(self.reader.image(index))
+            picture = np.asarray(self.reader.image(index))
+            if self._bytes + picture.nbytes <= KEPT_BYTES:
+                self._decoded[index] = picture
+                self._bytes += picture.nbytes
         return picture
 
     def sample(self, dice: Random) -> tuple[NDArray[np.uint8], str]:
@@ -66,7 +76,7 @@ class RealWords:
         return augment(self.image(index), 5 * len(label), dice), label
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_decoded": {}}
+        return {**self.__dict__, "_decoded": {}, "_bytes": 0}
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,7 @@ class SampleStream:
     """
 
     def __init__(self, sources: list[tuple[RealWords | WordGenerator, float]], spec: ModelSpec, seed: int) -> None:
-        if not sources or any(share <= 0 for _, share in sources):
+        if not sources or not all(0 < share < inf for _, share in sources):
             raise OptionError("training needs at least one data set or fonts, each with a share above 0")
         self.sources = [source for source, _ in sources]
         self.spec, self.seed = spec, seed
@@ -104,19 +114,35 @@ class SampleStream:
             image, label = source.sample(dice)
         return prepare(Image.fromarray(image), self.spec), label
 
+    def sizes(self) -> dict[str, int]:
+        """How much there is to draw from, by what it is. With other numbers sample i would be another one."""
+        sizes: dict[str, int] = {}
+        for source in self.sources:
+            if isinstance(source, WordGenerator):
+                sizes |= {"font faces": len(source.fonts.faces), "words in the list": len(source.corpus)}
+                if isinstance(source.photograph, Photographs):
+                    sizes["backgrounds"] = len(source.photograph)
+            else:
+                sizes[f"words to train on in {source.path}"] = len(source.training)
+        return sizes
 
-class _Batches(Dataset[Batch]):
+
+class _Batches(Dataset[Batch | CrnnError]):
     def __init__(self, stream: SampleStream, start: int, stride: int, offset: int, size: int) -> None:
         self.stream, self.start, self.stride, self.offset, self.size = stream, start, stride, offset, size
 
     def __len__(self) -> int:
         return 1 << 62
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> Batch | CrnnError:
+        """The batch, or what has kept it from being drawn: raised here, DataLoader would wrap it in its traceback."""
         first = self.start + step * self.stride + self.offset
         ids = range(first, first + self.size)
-        samples = [self.stream.sample(i) for i in ids]
-        codes = [self.stream.spec.charset.encode(label) for _, label in samples]
+        try:
+            samples = [self.stream.sample(i) for i in ids]
+            codes = [self.stream.spec.charset.encode(label) for _, label in samples]
+        except CrnnError as error:
+            return error
         return Batch(
             torch.from_numpy(np.stack([image for image, _ in samples])),
             torch.tensor([code for word in codes for code in word]),
@@ -142,6 +168,8 @@ def batches(
 
     Of several training processes, process ``rank`` gets the ``rank``-th of every ``processes`` batches. So what all of
     them take in a step, however many batches each, are the samples that follow on those of the step before.
+
+    Raises CrnnError where a sample cannot be drawn, or a background process has died.
     """
     dataset = _Batches(stream, start, size * processes, rank * size, size)
     loader = DataLoader(
@@ -155,7 +183,34 @@ def batches(
         multiprocessing_context="spawn" if workers else None,
         collate_fn=_as_it_is,
     )
-    return iter(loader)
+    supply = _begun(loader)
+    while True:
+        try:
+            batch = next(supply)
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise CrnnError(
+                "a process that draws words has died, most likely because memory ran out: free some, or take fewer "
+                f"--workers, and give the same command to go on ({str(error).splitlines()[0]})"
+            ) from error
+        if isinstance(batch, CrnnError):
+            raise batch
+        yield batch
+
+
+def _begun(loader: DataLoader[Batch | CrnnError]) -> Iterator[Batch | CrnnError]:
+    """The loader's iterator, without torch's handler of SIGCHLD: it would raise in the middle of a training step.
+
+    So the death of a worker is noticed by who waits for its batch, between steps, where the state can be saved.
+    """
+    if sys.platform == "win32":
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    supply = iter(loader)
+    if signal.getsignal(signal.SIGCHLD) is not before:
+        signal.signal(signal.SIGCHLD, before)
+    return supply
 
 
 def joined(ranges: list[tuple[int, int]]) -> list[int]:
@@ -176,8 +231,6 @@ def _as_it_is(batch: Any) -> Any:
 def _quiet(_: int) -> None:
     """A worker draws words on one thread, as the others belong to the network, and leaves signals to its parent."""
     import os
-    import signal
-    import sys
 
     import cv2
 

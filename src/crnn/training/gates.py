@@ -19,8 +19,8 @@ from torch import Tensor
 from crnn.ctc import greedy
 from crnn.datasets.lmdb import LmdbReader
 from crnn.errors import CrnnError, DatasetError
-from crnn.evaluation.protocols import alnum36
 from crnn.images import normalise, prepare
+from crnn.protocols import alnum36
 from crnn.spec import ModelSpec
 from crnn.training.folding import network_of
 

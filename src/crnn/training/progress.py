@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from crnn.files import write_whole
 from crnn.training.validation import Validation
 
 LOG = "steps.jsonl"
@@ -34,7 +35,10 @@ class Progress:
 
 
 def open_log(path: Path, step: int) -> IO[str]:
-    """The step log, cut back to ``step``: what was written after the state was saved is run again."""
+    """The step log, cut back to ``step``: what was written after the state was saved is run again.
+
+    Raises OptionError if it cannot be written.
+    """
     kept = []
     if path.exists():
         with path.open(encoding="utf-8") as lines:
@@ -45,7 +49,7 @@ def open_log(path: Path, step: int) -> IO[str]:
                 except ValueError:  # the line that was being written when the process died
                     break
                 kept.append(line)
-    path.write_text("".join(kept), encoding="utf-8")
+    write_whole(path, "".join(kept))
     return path.open("a", encoding="utf-8", buffering=1)  # a line a step, whatever ends the process
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crnn.errors import CheckpointError, CrnnError, OptionError
+from crnn.files import make_folder
 from crnn.spec import ModelSpec
 from crnn.training import convolutions
 from crnn.training.adaptation import freeze
@@ -30,6 +31,7 @@ from crnn.training.schedule import finished, learning_rate
 from crnn.training.stopping import BEST, Best
 from crnn.training.validation import HeldOut, Validation, validate
 
+HOPELESS = 1.0  # nats a character: a word of five letters at 0.7 % probability
 PATIENCE = 30  # steps in a row whose loss or gradient is not finite, after which a run gives up
 
 
@@ -88,6 +90,8 @@ class Trainer:
         self.seconds, self.best = 0.0, Best()  # of training, by the clock; of validations
         self._stopped = False
         if state:
+            if own:
+                self._check_sources(state.get("sources"))
             self._restore(state)
             if own:
                 self.seconds, self.best = float(state.get("seconds", 0)), Best(**state.get("best", {}))
@@ -102,11 +106,11 @@ class Trainer:
     def train(self, minutes: float | None = None) -> Progress:
         """Trains until the configuration's end, or for ``minutes`` of this process; saves; returns where the run is.
 
-        Raises CrnnError where the loss stays non-finite.
+        Raises CrnnError where the loss stays non-finite; the saved state is then the one from before.
         """
         main = self.processes.main
         if main:
-            self.run.mkdir(parents=True, exist_ok=True)
+            make_folder(self.run)
             self.config.save(self.run)
         log = open_log(self.run / LOG, self.step) if main else None
         board = TensorBoard(self.run, self.step) if main else None
@@ -141,12 +145,13 @@ class Trainer:
                 if board:
                     board.write(progress, norm)
                 self.report(progress)
-                if main and time.monotonic() - saved > self.config.save_every:
+                if main and not self._in_a_row and time.monotonic() - saved > self.config.save_every:
                     self._save(log)
                     saved = time.monotonic()
         finally:
             if log:
-                self._save(log)
+                if self._in_a_row < PATIENCE:
+                    self._save(log)
                 log.close()
             if board:
                 board.close()
@@ -173,6 +178,7 @@ class Trainer:
             group["lr"] = rate
         self.network.train()
         freeze(self.accelerator.unwrap_model(self.network), self.step - self.first_step < self.config.freeze)
+        before = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         loss = self._gradients(share)
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.clip)
         finite = bool(torch.isfinite(loss + norm))
@@ -183,15 +189,19 @@ class Trainer:
         else:
             self.skipped += 1
             self._in_a_row += 1
+            for buffer, value in before:  # the forward pass has moved the running statistics, to NaN perhaps
+                buffer.copy_(value)
         self.optimizer.zero_grad()
         self.step += 1
         self.position += self.samples
         if finite:
             self._follow()
         elif self._in_a_row >= PATIENCE:
+            saved = (self.run / STATE).exists()
+            begin = f"branch off the state before them (crnn train NEW --from {self.run})" if saved else "begin again"
             raise CrnnError(
-                f"the loss was not finite for {PATIENCE} steps in a row (step {self.step}): lower --rate, "
-                f"or train with --precision no; the state before them is in {self.run / STATE}"
+                f"the loss was not finite for {PATIENCE} steps in a row (step {self.step}): {begin} "
+                "with a lower --rate, or with --precision no"
             )
         return float(loss), float(norm)
 
@@ -213,8 +223,10 @@ class Trainer:
                 buffer.copy_(value)
             logp = self.network(to_input(batch.images.to(device), self.spec))
             steps = torch.full((logp.shape[1],), logp.shape[0], dtype=torch.long)
-            loss = F.ctc_loss(logp.float(), batch.targets.to(device), steps, batch.lengths, zero_infinity=True)
-            loss = loss / len(share)
+            each = F.ctc_loss(
+                logp.float(), batch.targets.to(device), steps, batch.lengths, reduction="none", zero_infinity=True
+            )
+            loss = bounded(each / batch.lengths.to(device)).mean() / len(share)
             self.accelerator.backward(loss)
             mean += loss.detach()
             for buffer, value, way in moved:
@@ -287,6 +299,8 @@ class Trainer:
             "seconds": self.seconds,
             "best": asdict(self.best),
             "precision": self.accelerator.mixed_precision,
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+            "sources": self.stream.sizes(),
         }
         save_state(self.run / STATE, state)
         save_weights(self.run / WEIGHTS, self.average, self.spec)
@@ -297,17 +311,43 @@ class Trainer:
             return load_state(self.run / STATE), True
         return (load_state(origin) if origin is not None else {}), False
 
+    def _check_sources(self, before: dict[str, int] | None) -> None:
+        """Raises CheckpointError where the stream is drawn from more or less than the run's saved state was."""
+        now = self.stream.sizes()
+        if before is None or before == now:  # states did not say it at first
+            return
+        changes = "; ".join(
+            f"{what}: {before.get(what, 0)}, now {now.get(what, 0)}"
+            for what in {**before, **now}
+            if before.get(what) != now.get(what)
+        )
+        raise CheckpointError(
+            f"{self.run} was trained on other data than there is now ({changes}): put it back, "
+            f"or branch off: crnn train NEW --from {self.run}"
+        )
+
     def _restore(self, state: dict[str, Any]) -> None:
         try:
             self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             for name, tensor in state["average"].items():
                 self.average[name].copy_(tensor)
+            if self.accelerator.scaler and state.get("scaler"):  # fp16, in this run and in that of the state
+                self.accelerator.scaler.load_state_dict(state["scaler"])
             torch.set_rng_state(state["random"])
             self.step, self.first_step = int(state["step"]), int(state["first_step"])
             self.position, self.skipped = int(state["position"]), int(state["skipped"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"the saved state is not one of this network: {error}") from error
+
+
+def bounded(losses: Tensor) -> Tensor:
+    """Losses per character, float32[N]; above :data:`HOPELESS` they grow as the logarithm of what they were.
+
+    So each gradient is at most as long as that of a word at the bound, and the order of the losses stays. Without it
+    the few words that nobody can read make most of the gradient of a network that reads well.
+    """
+    return torch.where(losses > HOPELESS, HOPELESS * (1 + torch.log(losses.clamp(min=HOPELESS) / HOPELESS)), losses)
 
 
 def to_input(images: Tensor, spec: ModelSpec) -> Tensor:
