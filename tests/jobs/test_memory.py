@@ -11,19 +11,23 @@ from statistics import median
 import pytest
 
 from crnn.datasets.lmdb import LmdbReader
+from crnn.engines.processors import processor
 from crnn.jobs.run import Here, Job, Status, run
 
-COUNT = 50_000
+# Without instructions for int8, as many words as elsewhere take nine minutes; benchmarks/job_memory.py reads them all.
+COUNT = 50_000 if {"amx_int8", "avx512_vnni", "avx_vnni"}.intersection(processor()["features"]) else 20_000
 
 
 @pytest.mark.long
-def test_it_is_level_over_fifty_thousand_words(data_dir: Path, tmp_path: Path) -> None:
+def test_it_is_level_over_many_words(data_dir: Path, tmp_path: Path) -> None:
     links(data_dir / "IIIT5K_train_lmdb", tmp_path / "in")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # which holds nothing of other tests
         held = pool.submit(watched, tmp_path / "in", tmp_path / "out").result()
     assert len(held) == COUNT // 1000
-    early, late = held[10:25], held[35:]  # the first words still make room for what is used again
-    # It goes up and down by some 30 MiB with how many pictures wait at the moment; losing 1 kB a word would show.
+    tenth = len(held) // 10
+    early, late = held[2 * tenth : 5 * tenth], held[7 * tenth :]  # the first words make room for what is used again
+    # It goes up and down by some 30 MiB with how many pictures wait at the moment; losing 1 kB a word would show, and
+    # 2 kB where the words are fewer.
     assert median(late) - median(early) < 16 << 20, [round(size / 2**20) for size in held]
 
 

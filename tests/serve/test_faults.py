@@ -280,6 +280,7 @@ def test_an_engine_that_hangs_is_told() -> None:
         gate.open.clear()
         answer = client.read(png("x"))
         assert (answer.status, answer.code) == (503, "too_slow") and "retry-after" in answer.headers
+        eventually(lambda: client.get("/readyz").status == 503)  # the engine was called a little after the request came
         assert "does not come back" in client.get("/readyz").json["error"]["message"]
         gate.open.set()
         eventually(lambda: client.get("/readyz").status == 200)
