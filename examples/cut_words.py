@@ -65,7 +65,9 @@ def words(source: Path, characters: Path) -> list[Word]:
     found = []
     for i in range(len(reader)):
         place = places.get(reader.key(i))
-        if place is None or is_held_out(i) or len(place["boxes"]) != len(reader.label(i)):
+        if place is None or is_held_out(i) or place["text"] != reader.label(i):
+            continue
+        if len(place["boxes"]) != len(place["text"]):
             continue
         picture = np.asarray(reader.image(i), np.float32)
         found.append(Word(picture, reader.label(i), cuts(place["boxes"], picture.shape[1])))
@@ -130,6 +132,8 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     chosen = options.parse_args()
     source = words(chosen.words, chosen.characters)
+    if not source:
+        raise SystemExit(f"{chosen.characters} has the boxes of no word of {chosen.words}")
     chosen.folder.mkdir(parents=True)
     dice = Random(chosen.seed)
     with (chosen.folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:

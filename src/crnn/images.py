@@ -199,7 +199,8 @@ def _convert(image: Image.Image, mode: Mode) -> Image.Image:
 def _scale_deep(image: Image.Image) -> Image.Image:
     """16-bit, 32-bit and float pictures, which Pillow's convert("L") would clip at 255 or cut to their high byte."""
     values = np.asarray(image)
-    # Of files, 16 bits come in this mode from PGM alone. What comes from elsewhere is gray values rather than so dark.
+    # Of files, unsigned 16 bits come in this mode from PGM alone; others, and what never was a file, are taken for gray
+    # values rather than for pictures so dark.
     if image.mode == "I" and image.format != "PPM" and 0 < values.max() < 256:
         what = f"32-bit values of 0..{values.max()} would be black, for white is 65535"
         raise ImageError(f'{what}; if it is 255 in this picture, give image.convert("L")')

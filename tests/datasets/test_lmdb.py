@@ -132,7 +132,9 @@ def test_only_a_data_set_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("mine, and longer than a magic number")
     (tmp_path / "dangling").symlink_to(tmp_path / "gone")
     before = sorted(tmp_path.rglob("*"))
-    for name in ("mixed", "pictures", "text", "dangling"):
+    with pytest.raises(DatasetError, match=r"mixed: notes.txt in it is no part of a data set"):
+        LmdbWriter(mixed, overwrite=True).__enter__()
+    for name in ("pictures", "text", "dangling"):
         with pytest.raises(DatasetError, match=f"{name}: no LMDB data set"):
             LmdbWriter(tmp_path / name, overwrite=True).__enter__()
     assert sorted(tmp_path.rglob("*")) == before

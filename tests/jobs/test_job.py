@@ -234,7 +234,7 @@ def test_a_storage_that_fails_stops_it(tmp_path: Path, memory: Any, monkeypatch:
     assert texts("memory://out") == ALL
 
 
-@pytest.mark.parametrize("what", ["key expired", "bucket gone", "file gone"])
+@pytest.mark.parametrize("what", ["key expired", "bucket gone", "file gone", "file refused"])
 def test_only_a_file_that_is_gone_from_a_storage_is_a_row(
     what: str, memory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,19 +247,24 @@ def test_only_a_file_that_is_gone_from_a_storage_is_a_row(
     def failing(self: Any, path: str, *arguments: Any, **options: Any) -> bytes:
         if path.endswith("25.png"):
             if what == "key expired":
-                raise PermissionError("The provided token has expired.")
+                monkeypatch.setattr(type(memory), "info", expired)
+            if what in ("key expired", "file refused"):
+                raise PermissionError("Access denied")
             if what == "bucket gone":
                 memory.rm("/in", recursive=True)
             raise FileNotFoundError("no such bucket or key")
         data: bytes = read(self, path, *arguments, **options)
         return data
 
+    def expired(*_: Any, **__: Any) -> None:
+        raise PermissionError("The provided token has expired.")
+
     monkeypatch.setattr(type(memory), "cat_file", failing)
-    if what == "file gone":
+    if what.startswith("file"):
         assert do("memory://in", "memory://out")["counts"] == {"parts": 4, "words": COUNT, "errors": 1}
         return
     message = {
-        "key expired": r"000025.png: cannot be read \(The provided token has expired.\)",
+        "key expired": r"memory://in: .*The provided token has expired.",
         "bucket gone": "memory://in: there is no such file or folder",
     }[what]
     with pytest.raises(DatasetError, match=message):

@@ -28,6 +28,7 @@ from tests.serve.light import Bars, Client, everything, png, raw, serving
 
 from crnn import images
 from crnn.decoding.lexicon import Lexicon
+from crnn.engines.lanes import Lanes
 from crnn.serve import batching
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -296,7 +297,7 @@ def test_a_lexicon_takes_no_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     gate = Gate()
     with serving(gate.engine, seconds=0.6) as client:
         gate.open.clear()
-        threading.Timer(0.8, gate.open.set).start()
+        threading.Timer(1.0, gate.open.set).start()
         answer = client.read_json(images=[base64.b64encode(png("x")).decode()], lexicon=["word"])
         assert (answer.status, answer.code) == (503, "too_slow")
 
@@ -410,7 +411,7 @@ def test_who_waited_for_a_crowd_in_vain_is_the_last_to(monkeypatch: pytest.Monke
     pauses: list[float] = []
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: pauses.append(seconds))
     monkeypatch.setattr(batching, "time", clock)
-    with serving(max_wait=0.02) as client:
+    with serving(Lanes.of(Bars(), 2), max_wait=0.02) as client:
         assert client.read_form(*[("images", "", png("crowd"))] * 64).texts == ["crowd"] * 64
         assert client.read(png("first")).texts == ["first"] and pauses
         pauses.clear()

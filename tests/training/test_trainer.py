@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from typer.testing import CliRunner
 
 from crnn.cli import app
-from crnn.cli._train_config import branched, place_and_share
+from crnn.cli._train_config import branched, new, place_and_share
 from crnn.datasets.lmdb import LmdbReader, LmdbWriter
 from crnn.errors import CheckpointError, CrnnError, OptionError
 from crnn.images import normalise
@@ -96,12 +96,11 @@ def test_the_first_step_is_adamw_on_the_ctc_loss(words: Path, tmp_path: Path) ->
     each = torch.nn.functional.ctc_loss(logp, torch.tensor(targets), steps, torch.tensor(lengths), reduction="none")
     each = each / torch.tensor(lengths)
     assert (each > 1).all()
-    loss = (1 + each.log()).mean()
-    loss.backward()  # type: ignore[no-untyped-call]
+    (1 + each.log()).mean().backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     torch.optim.AdamW(network.parameters(), 1e-3, betas=(0.9, 0.98), weight_decay=0.01).step()
     end = run.train()
-    assert end.loss == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert end.loss == pytest.approx(float(each.mean().detach()), rel=1e-5)
     after, compared = run._state_dict(), 0
     for name, parameter in network.named_parameters():
         # Adam's first step is the rate in the gradient's direction: where the gradient is clear, so is the step.
@@ -281,7 +280,7 @@ def test_synthetic_words_can_be_left_out_of_a_branch(words: Path, tmp_path: Path
     useless: list[dict[str, Any]] = [{"words": "b"}, {"backgrounds": "c"}]
     for given in useless:
         with pytest.raises(OptionError, match="--words and --backgrounds are for synthetic words"):
-            open_sources(replace(config, **given))
+            new({"train": config.train, **given})
 
 
 @pytest.mark.parametrize("share", ["0", "-1", "nan", "inf"])

@@ -41,7 +41,7 @@ def branched(origin: Path, given: dict[str, Any]) -> TrainConfig:
     anew["lineage"] = (*config.lineage, trained_by(config), f"branched off {folder.name}")
     if not given.get("synthetic", config.synthetic) or not config.fonts:
         anew |= {"fonts": (), "words": "", "backgrounds": ""}
-    return replace(config, **{**anew, **(given if config.fonts else _with_fonts(given))})
+    return _of_use(replace(config, **{**anew, **(given if config.fonts else _with_fonts(given))}))
 
 
 def fine_tuned(init: str, given: dict[str, Any]) -> tuple[TrainConfig, list[str]]:
@@ -54,7 +54,7 @@ def fine_tuned(init: str, given: dict[str, Any]) -> tuple[TrainConfig, list[str]
     _, spec = read_weights(path)
     own = {"charset": spec.charset.symbols, "width": spec.width, "licence": spec.licence}
     lineage = (*spec.lineage, f"begun with {path.name}")
-    config = TrainConfig(**{**FINE_TUNING, **own, "lineage": lineage, **_with_fonts(given)})
+    config = _of_use(TrainConfig(**{**FINE_TUNING, **own, "lineage": lineage, **_with_fonts(given)}))
     if config.charset == spec.charset.symbols:
         return config, []
     return config, [f"characters of {path.name}: {CharsetChange.between(spec.charset, Charset(config.charset))}"]
@@ -64,7 +64,7 @@ def new(given: dict[str, Any]) -> TrainConfig:
     """The configuration of a run that begins with nothing."""
     from crnn.training.config import TrainConfig
 
-    return TrainConfig(**_with_fonts(given))
+    return _of_use(TrainConfig(**_with_fonts(given)))
 
 
 def trained_by(config: TrainConfig) -> str:
@@ -80,6 +80,13 @@ def _with_fonts(given: dict[str, Any]) -> dict[str, Any]:
     from crnn.cli.synth import system_fonts
 
     return {**given, "fonts": system_fonts()}
+
+
+def _of_use(config: TrainConfig) -> TrainConfig:
+    """The configuration. Raises OptionError if it says what synthetic words are made of, and there are none."""
+    if not config.fonts and (config.words or config.backgrounds):
+        raise OptionError("--words and --backgrounds are for synthetic words: give --synthetic or --fonts as well")
+    return config
 
 
 def place_and_share(text: str) -> tuple[str, float]:

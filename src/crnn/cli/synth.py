@@ -34,7 +34,7 @@ def synth(
     sheet: Annotated[
         Path | None, typer.Option(help="Also a picture of the first 200 words as the network sees them.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is an LMDB data set.")] = False,
 ) -> None:
     """Draws labelled words: text, fonts, layout, colours and camera as on signs and products."""
     import time

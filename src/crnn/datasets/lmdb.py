@@ -45,7 +45,13 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise DatasetError(f"{path}: already exists; choose another name, delete it, or ask to overwrite it")
     try:
         if path.is_dir():
-            replaceable = {*os.listdir(path)} <= {"data.mdb", "lock.mdb"}
+            names = {*os.listdir(path)}
+            others = sorted(names - {"data.mdb", "lock.mdb"})
+            if others and "data.mdb" in names:
+                raise DatasetError(
+                    f"{path}: {others[0]} in it is no part of a data set, so it is not overwritten; move it"
+                )
+            replaceable = not others
         elif replaceable := path.is_file():  # a pipe would be waited for
             with path.open("rb") as file:
                 replaceable = is_lmdb(file.read(20))

@@ -100,20 +100,23 @@ def _fetch(root: Place, unit: Unit) -> bytes | Lost:
         try:
             return file.read()
         except Exception as error:  # drivers raise more than OSError
-            missing = isinstance(error, FileNotFoundError | IsADirectoryError)
-            if missing or (file.local and isinstance(error, PermissionError)):  # elsewhere a key may have expired
+            wait = next(waits, None)
+            refused = isinstance(error, PermissionError) and (file.local or wait is None)  # elsewhere it may pass
+            if refused or isinstance(error, FileNotFoundError | IsADirectoryError):
                 _require(root)
                 return Lost(f"cannot be opened ({why(error)})")
             if file.local and not (isinstance(error, OSError) and error.errno in _OUT_OF_REACH):
                 return Lost(f"cannot be read ({why(error)})")
-            wait = next(waits, None)
             if wait is None:
                 raise DatasetError(f"{file}: cannot be read ({why(error)})") from None
             time.sleep(wait)
 
 
 def _require(root: Place) -> None:
-    """Raise DatasetError if the input itself is not there any more: then its files are not to blame."""
+    """Raise DatasetError if the input itself is not to be had any more: then its files are not to blame.
+
+    It may be gone, or the key to it have expired.
+    """
     if root.local:
         if not os.path.lexists(root.path):
             raise DatasetError(f"{root}: is not there; no disk is mounted there any more, or not here")

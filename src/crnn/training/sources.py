@@ -48,6 +48,4 @@ def open_sources(config: TrainConfig) -> tuple[SampleStream, list[RealWords], li
         generator = word_generator(config.fonts, config.words, config.backgrounds, config.seed, spec)
         notes.append(f"synthetic words: {len(generator.fonts.faces)} faces, {len(generator.corpus)} words")
         sources.append((generator, config.synthetic))
-    elif config.words or config.backgrounds:
-        raise OptionError("--words and --backgrounds are for synthetic words: give --synthetic or --fonts as well")
     return SampleStream(sources, spec, config.seed), validation or [words for words, _ in real], notes

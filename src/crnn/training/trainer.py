@@ -226,9 +226,9 @@ class Trainer:
             each = F.ctc_loss(
                 logp.float(), batch.targets.to(device), steps, batch.lengths, reduction="none", zero_infinity=True
             )
-            loss = bounded(each / batch.lengths.to(device)).mean() / len(share)
-            self.accelerator.backward(loss)
-            mean += loss.detach()
+            each = each / batch.lengths.to(device)
+            self.accelerator.backward(bounded(each).mean() / len(share))
+            mean += each.detach().mean() / len(share)
             for buffer, value, way in moved:
                 way += (buffer - value) / len(share)
         for buffer, value, _ in moved:
