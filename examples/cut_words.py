@@ -28,6 +28,7 @@ from crnn.datasets.split import is_held_out
 
 HEIGHT = 48  # pixels of a picture that is made of two pieces
 LONGEST = 14  # characters of one
+TRIES = 10_000  # for a piece; long words whose letters all overlap give none
 OVERLAP = 0.15  # of the narrower of two letters: where more of it lies under the other, there is no gap to cut in
 
 Gray: TypeAlias = NDArray[np.float32]  # height x width, 0 to 255
@@ -107,8 +108,8 @@ def ground_and_ink(picture: Gray) -> tuple[np.float32, float]:
 
 
 def pieces(source: list[Word], dice: Random) -> Piece:
-    """One new word: a part of one (two of five), or parts of two."""
-    while True:
+    """One new word: a part of one (two of five), or parts of two. Ends the program where no words give one."""
+    for _ in range(TRIES):
         one = piece(dice.choice(source), LONGEST, dice)
         if one is None:
             continue
@@ -120,6 +121,7 @@ def pieces(source: list[Word], dice: Random) -> Piece:
             other = piece(dice.choice(source), LONGEST - len(one.text), dice)
             if other is not None:
                 return side_by_side(one, other)
+    raise SystemExit(f"of {len(source)} words no piece of {LONGEST} letters or fewer can be cut: their letters overlap")
 
 
 def main() -> None:

@@ -82,6 +82,7 @@ def test_the_longer_edges_give_the_size() -> None:
         (upright(90, 0, 100, 30), "outside the picture of 90 x 60"),
         (upright(0, -9, 50, -1), "outside the picture of 90 x 60"),
         (upright(-1e6, -1e6, 1e6, 1e6), "pixel_limit"),
+        ([(0, 30), (5e4, 29.9), (1e5, 30), (5e4, 30.1)], "pixel_limit"),  # thin, but 50,000 pixels wide and high
     ],
     ids=str,
 )

@@ -338,6 +338,8 @@ def test_options_that_make_no_sense(reader: Reader) -> None:
         "a.png",
         Path("a.png"),
         b"data",
+        bytearray(b"data"),
+        memoryview(b"data"),
         bars("x"),
         Image.fromarray(bars("x")),
         Item("a", b""),

@@ -22,8 +22,8 @@ def rectify(picture: Image.Image, box: ArrayLike, pixel_limit: int) -> Image.Ima
     fourth to third) and as high as the longer of the other two; an upright box of whole pixels is a plain crop. Where a
     box reaches beyond the picture, the picture's border goes on.
 
-    Raises OptionError if the corners are no such box, don't touch the picture, or span more than ``pixel_limit``
-    pixels.
+    Raises OptionError if the corners are no such box, don't touch the picture, or if they span more than
+    ``pixel_limit`` pixels or the result would have more.
     """
     corners = _corners(box)
     right_of = np.roll(corners, -1, axis=0)
@@ -34,7 +34,7 @@ def rectify(picture: Image.Image, box: ArrayLike, pixel_limit: int) -> Image.Ima
     high = np.ceil(corners.max(axis=0)).astype(int) + _MARGIN
     if np.any(high - _MARGIN <= 0) or np.any(low + _MARGIN >= picture.size):
         raise OptionError(f"lies outside the picture of {picture.width} x {picture.height} pixels")
-    if math.prod((high - low).tolist()) > pixel_limit:
+    if max(math.prod((high - low).tolist()), width * height) > pixel_limit:
         raise OptionError(f"spans more than the {pixel_limit:,} pixels of pixel_limit")
     inner_low, inner_high = np.maximum(low, 0), np.minimum(high, picture.size)
     part = picture.crop((*inner_low.tolist(), *inner_high.tolist()))

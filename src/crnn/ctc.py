@@ -24,6 +24,9 @@ from crnn.spec import FRAME_PITCH, TRUNKS, ModelSpec
 Scores = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.intp]
 
+HIGHEST = 1e-3
+"""What is above this is no log-probability; float16's rounding stays below."""
+
 
 class Runs(NamedTuple):
     """The characters of the best paths of a batch: K entries, sorted by word and then by time, in parallel arrays.
@@ -292,7 +295,7 @@ def check(logp: Scores, charset: Charset | None = None) -> None:
     top = logp.max(initial=-np.inf)
     if np.isnan(top):
         raise EngineError("the output holds NaN; the model or the engine is broken")
-    if charset is not None and top > 1e-3:  # float16 rounding stays below
+    if charset is not None and top > HIGHEST:
         raise EngineError(
             f"the output holds {top:.3g}, but log-probabilities are at most 0; end the network in log-softmax"
         )

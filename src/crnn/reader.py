@@ -236,7 +236,9 @@ class Reader:
         """
         if on_error not in ("raise", "skip", "record"):
             raise OptionError(f"on_error is raise, skip or record, not {on_error!r}")
-        single = isinstance(images, str | bytes | os.PathLike | np.ndarray | Image.Image | Item)
+        single = isinstance(
+            images, str | bytes | bytearray | memoryview | os.PathLike | np.ndarray | Image.Image | Item
+        )
         if single or hasattr(images, "read"):
             raise OptionError("read_many takes an iterable of pictures; one picture goes to read()")
         self._check_process()

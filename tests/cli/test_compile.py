@@ -281,6 +281,21 @@ def test_networks_that_no_atc_takes(twin: Path, tmp_path: Path) -> None:
     assert result.exit_code == 2 and "no such folder" in result.stderr
 
 
+def test_weights_in_a_second_file(twin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "apart").mkdir()
+    apart = tmp_path / "apart" / "crnn.onnx"
+    whole = len(ascend.plan(twin, tmp_path / "x", "Ascend310").plain)
+    for model in (onnx.load(twin), half(onnx.load(twin))):
+        onnx.save(model, apart, save_as_external_data=True, location="crnn.data", size_threshold=1024)
+        for folder in (tmp_path, apart.parent):
+            monkeypatch.chdir(folder)
+            assert len(ascend.plan(apart, tmp_path / "x", "Ascend310").plain) == pytest.approx(whole, rel=0.01)
+        (apart.parent / "crnn.data").unlink()
+        result = run(apart, tmp_path / "x", "--soc-version", "Ascend310", "--dry-run")
+        assert result.exit_code == 2 and "crnn.onnx: the file that holds its weights cannot be read" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
 def test_a_foreign_network_is_taken_by_the_contract_and_said_so(twin: Path, tmp_path: Path) -> None:
     foreign = changed(twin, lambda model: model.ClearField("metadata_props"))
     result = run(foreign, tmp_path / "x", "--soc-version", "Ascend310", "--dry-run")

@@ -133,6 +133,15 @@ def test_ascend_is_said_not_to_be_here(monkeypatch: pytest.MonkeyPatch) -> None:
         assert part in result.stderr
 
 
+def test_a_toolkit_where_one_may_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is too long stands for a folder of others': Path's methods raise for both, for root as well."""
+    monkeypatch.setattr("crnn.engines.toolkit.ROOTS", (f"/{'x' * 5000}",))
+    monkeypatch.setenv("ASCEND_HOME_PATH", f"/{'x' * 5000}")
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"/driver/{'x' * 5000}")
+    result = run()
+    assert result.exception is None and "Ascend            not here" in result.stdout
+
+
 def test_ascend_is_required_and_there(fake_cann: FakeCannFactory) -> None:
     cann = fake_cann(files={"x86_64-linux/ascend_toolkit_install.info": "version=8.0.RC3\n"})
     done = doctor_with(cann.environment, "--require", "ascend", "--json")

@@ -60,6 +60,15 @@ def test_json() -> None:
     assert zoo["value"][2] == {"key": "Top1 accuracy", "value": "75.00%"}
 
 
+def test_a_report_does_not_take_the_place_of_a_models_description() -> None:
+    Path("crnn.json").write_text('{"schema": "crnn.om/1", "crnn.spec": {}}')
+    result = run("result", "--json", "crnn")
+    assert result.exit_code == 2 and "crnn.json: says what was compiled into crnn.om" in result.stderr
+    assert json.loads(Path("crnn.json").read_text())["schema"] == "crnn.om/1"
+    Path("crnn.json").unlink()
+    assert run("result", "--json", "crnn").exit_code == run("result", "--json", "crnn").exit_code == 0
+
+
 def test_incomplete_results_fail() -> None:
     Path("result/dumpOutput_device1/test_1_1.bin").unlink()
     Path("result/dumpOutput_device1/test_2_1.bin").write_bytes(b"short")

@@ -155,6 +155,7 @@ def test_stats_count_what_is_there(tmp_path: Path, draw: Draw) -> None:
         ("aBC", "mixed"),
         ("12:30", "digits"),
         ("&", "other"),
+        ("北京2", "other"),
     ],
 )
 def test_cases(label: str, name: str) -> None:

@@ -268,6 +268,16 @@ def test_scenes_are_cut_along_their_boxes(tmp_path: Path) -> None:
     assert list(found)[4] == "img_2.png#3"
 
 
+@pytest.mark.parametrize("own_name", [False, True])
+def test_a_first_scene_without_text_hides_no_format(own_name: bool, tmp_path: Path) -> None:
+    for name, truth in (("img_1", ""), ("img_2", "10,20,70,20,70,40,10,40,HELLO\n")):
+        scene(tmp_path, name, truth)
+        if own_name:
+            (tmp_path / f"gt_{name}.txt").rename(tmp_path / f"{name}.txt")
+    source = open_words(tmp_path)
+    assert source.format == "scenes" and [label for _, label in words(source)] == ["HELLO"]
+
+
 def test_scenes_of_2013_and_pictures_in_another_folder(tmp_path: Path) -> None:
     scene(tmp_path / "scenes", "img_1", '10, 20, 70, 40, "say \\"hi\\""\n')
     scene(tmp_path / "scenes", "img_2", '110 20 170 40 "Footpath"\n')
@@ -302,13 +312,14 @@ def test_webdataset(tmp_path: Path, draw: Draw, name: str, mode: str) -> None:
         ("b/4.png", draw("4")), ("b/4.json", b"[1]"),
         ("b/5.png", draw("5")), ("b/5.txt", "fünf".encode("latin-1")),
         ("b/6.png", draw("6")), ("b/6.txt", b"sechs "),
+        ("b/7.png", draw("7")), ("b/7.json", b'{"label": 0.50}'),
     ]  # fmt: skip
     source = open_words(archive(tmp_path / name, members, mode))
     assert source.format == "webdataset"
     found = [(entry.key, word.kind if isinstance(word := checked(entry), Unusable) else word.label) for entry in source]
     assert found == [
         ("a/0", "zero"), ("a/1", "one"), ("a/2", "2"), ("a/3", "missing"), ("a/4", "missing"),
-        ("b/4", "unreadable"), ("b/5", "unreadable"), ("b/6", "sechs "),
+        ("b/4", "unreadable"), ("b/5", "unreadable"), ("b/6", "sechs "), ("b/7", "0.50"),
     ]  # fmt: skip
 
 

@@ -307,3 +307,9 @@ def test_the_benchmark(data_dir: Path) -> None:
     assert all(reader.image(i).mode == "L" for i in range(0, 3000, 30))
     assert time.perf_counter() - start < 10
     assert sum(len(label) for label in _labels(reader)) > 9000
+
+
+def test_a_place_where_one_may_not_look() -> None:
+    """A name that is too long stands for a folder of others': Path's methods raise for both, for root as well."""
+    with pytest.raises(DatasetError, match="no such data set"):
+        len(LmdbReader(f"/{'x' * 5000}"))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from crnn import ctc
 from crnn.charset import Charset
+from crnn.decoding import choice, search
 from crnn.decoding.decoder import Decoder
 from crnn.decoding.lexicon import Lexicon, Prior
 from crnn.errors import EngineError, OptionError
@@ -99,6 +100,38 @@ def test_words_that_cannot_be_at_all() -> None:
     assert (word.text, word.confidence, word.kept) == ("a", 1.0, 1.0)
 
 
+def test_searches_that_would_take_too_much_memory_are_parted(
+    posterior: Posterior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = random_words(600, "abc", 9)
+    logp = np.concatenate([posterior(26, 16, 4, s) for s in (0.1, 3.0)], axis=1)
+    prior = Prior({word: 1.0 + len(word) for word in words})
+    decoders = (Decoder(ABC, Lexicon(words)), Decoder(ABC, Lexicon(words), prior), Decoder(ABC, prior=prior, beam=5))
+    expected = [decoder.decode(logp) for decoder in decoders]
+    assert len({word.text for word in expected[0]}) > 5
+    crowded = 0
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal crowded
+        try:
+            return unparted(*arguments, **options)
+        except search._Crowded:
+            crowded += 1
+            raise
+
+    unparted = search.search
+    monkeypatch.setattr(search, "search", counted)
+    for name, value in (("_CROWD", 2000), ("_WIDE", 10)):
+        monkeypatch.setattr(search, name, value)
+    monkeypatch.setattr(choice, "_ONCE", 300)
+    for decoder, readings in zip(decoders, expected, strict=True):
+        for found, wanted in zip(decoder.decode(logp), readings, strict=True):
+            assert (found.text, found.characters) == (wanted.text, wanted.characters)
+            assert found.confidence == pytest.approx(wanted.confidence, rel=1e-9)
+            assert (found.kept or 0.0) == pytest.approx(wanted.kept or 0.0, rel=1e-9)
+    assert crowded > 10
+
+
 def test_the_lexicons_spelling_and_the_networks_characters() -> None:
     logp = np.full((26, 1, 37), -9.0)
     logp[:, 0, 0] = np.log1p(-36 * np.exp(-9.0))
@@ -181,6 +214,18 @@ def test_a_prior_within_a_lexicon(posterior: Posterior) -> None:
     assert [word.text for word in read] == [words[k] for k in expected]
     plain = Decoder(ABC, Lexicon(words)).decode(logp)
     assert sum(a.text != b.text for a, b in zip(read, plain, strict=True)) > 5
+    # What the picture shows has nothing to do with how frequent it is.
+    assert [word.kept for word in read] == pytest.approx([word.kept for word in plain], rel=1e-9)
+
+
+def test_a_word_of_a_prior_that_no_picture_can_show_takes_no_room(posterior: Posterior) -> None:
+    logp = posterior(26, 5, 4, 1.0)
+    with_it, without = ({**dict.fromkeys(random_words(50, "abc", 6), 2.0), **more} for more in ({"ab" * 500: 1.0}, {}))
+    decoder = Decoder(ABC, prior=Prior(with_it))
+    assert decoder._words is not None and decoder._words.codes.shape[1] <= 26
+    assert [word.text for word in decoder.decode(logp)] == [
+        word.text for word in Decoder(ABC, prior=Prior({**without, "c" * 13: 1.0})).decode(logp)
+    ]
 
 
 # Allowed characters
@@ -236,6 +281,7 @@ def test_what_cannot_be_combined_or_read(posterior: Posterior) -> None:
         (lambda: Decoder(ABC, characters=""), "at least one"),
         (lambda: Decoder(ABC, characters="ab1"), "no '1'"),
         (lambda: Decoder(ABC, Lexicon(["b", "cb"]), characters="a"), "no word of 2 can be read"),
+        (lambda: Decoder(ABC, prior=Prior({"ab" * 14: 1.0, "a" * 14: 2.0})), "too long for the model's 26 steps"),
     ]
     for make, part in cases:
         with pytest.raises(OptionError, match=part):

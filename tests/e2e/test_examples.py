@@ -122,6 +122,9 @@ def test_words_are_cut_between_their_letters(tmp_path: Path) -> None:
             middles = [round(float(picture[12, round(pitch * (i + 0.5))])) for i in range(len(text))]
             assert middles == [levels[letter] for letter in text]
     assert len(texts) > 200 and max(map(len, texts)) > 5
+    joined = program["Word"](np.zeros((24, 180), np.float32), "abcdefghijabcde", [0, *[None] * 14, 180])
+    with pytest.raises(SystemExit, match="of 1 words no piece of 14 letters or fewer can be cut"):
+        program["pieces"]([joined], dice)
 
     arguments = ["cut_words.py", str(tmp_path / "words"), str(tmp_path / "characters.jsonl"), str(tmp_path / "out")]
     with pytest.MonkeyPatch.context() as patch:

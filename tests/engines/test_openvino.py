@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from crnn import ctc, quantization
 from crnn.engines import cache, open_engine
@@ -51,6 +52,50 @@ def test_the_cache_is_used_and_repaired(model: Path, words: NDArray[np.float32],
             open_engine(model, "openvino", precision="float32").run(words[:5]), expected, atol=1e-4
         )
         assert abs(built.stat().st_size - len(whole)) < 0.01 * len(whole)  # it holds names that change from run to run
+
+
+def without_its_last_layer(model: Path, into: Path, **options: Any) -> None:
+    network = onnx.load(model)
+    for tensor in network.graph.initializer:
+        if "rnn.1.embedding" in tensor.name:
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name))
+    onnx.save(network, into, **options)
+
+
+def test_weights_in_a_second_file_are_read_anew(model: Path, words: NDArray[np.float32], cache_folder: Path) -> None:
+    apart: dict[str, Any] = {"save_as_external_data": True, "location": "weights", "size_threshold": 1024}
+    expected = open_engine(model, "openvino", precision="float32").run(words[:2])
+    kept = sorted(cache_folder.iterdir())
+    onnx.save(onnx.load(model), model.parent / "apart.onnx", **apart)
+    first = open_engine(model.parent / "apart.onnx", "openvino", precision="float32")
+    np.testing.assert_allclose(first.run(words[:2]), expected, atol=1e-4)
+    (model.parent / "weights").unlink()
+    without_its_last_layer(model, model.parent / "apart.onnx", **apart)
+    second = open_engine(model.parent / "apart.onnx", "openvino", precision="float32")
+    assert not np.allclose(second.run(words[:2]), expected, atol=1)
+    assert sorted(cache_folder.iterdir()) == kept
+
+
+def test_a_file_replaced_while_it_is_opened(
+    model: Path, words: NDArray[np.float32], cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes into the cache is what the digest was taken of."""
+    expected = open_engine(model, "openvino", precision="float32").run(words[:2])
+    for built in cache_folder.iterdir():
+        built.unlink()
+    original, other = model.read_bytes(), model.with_name("other.onnx")
+    without_its_last_layer(model, other)
+    load = cache.load
+
+    def replaced_now(name: str) -> bytes | None:
+        model.write_bytes(other.read_bytes())
+        return load(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "load", replaced_now)
+        open_engine(model, "openvino", precision="float32")
+    model.write_bytes(original)
+    np.testing.assert_allclose(open_engine(model, "openvino", precision="float32").run(words[:2]), expected, atol=1e-4)
 
 
 def test_it_works_without_a_place_for_the_cache(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -7,11 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from crnn.cli import app
+from crnn.evaluation import tables
 
 Draw = Callable[..., bytes]
 Write = Callable[..., Path]
@@ -77,6 +81,14 @@ def test_without_torch_and_cv2(words: Path, bar_code_model: Path, tmp_path: Path
     assert done.returncode == 2
     assert "torch is blocked" in done.stderr and "pip install 'crnn[train]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_label_does_not_steer_the_terminal() -> None:
+    word = {"key": "image-000000001", "label": "a\x1b[2Jb", "text": "ab[red]", "confidence": 0.5}
+    console = Console(file=io.StringIO(), width=100)
+    tables.show_errors(console, {"datasets": [{"path": "some", "words": [word]}]}, 1)
+    shown = cast(io.StringIO, console.file).getvalue()
+    assert "\x1b" not in shown and "a<U+001B>[2Jb" in shown and "ab[red]" in shown
 
 
 def test_table_json_and_errors(words: Path, bar_code_model: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from crnn.cli import app
 from crnn.errors import DatasetError, OptionError
+from crnn.evaluation import sources
 from crnn.evaluation.evidence import Pick, reopen
 from crnn.evaluation.page import render
 from crnn.evaluation.saved import load_result
@@ -169,3 +170,7 @@ def test_knowledge_that_is_damaged(knowledge: Any, part: str, words: Path, bar_c
     file.write_text(json.dumps({**report, "knowledge": knowledge}))
     with pytest.raises(DatasetError, match=part):
         load_result(file)
+
+
+def test_a_place_where_one_may_not_look_is_gone(tmp_path: Path) -> None:
+    assert sources._place(f"/{'x' * 5000}", tmp_path) is None

@@ -133,6 +133,17 @@ def test_only_words_as_the_model_takes_them(bins: Path, engine: Any, tmp_path: P
     (bins / "test_5.bin").unlink()
     with pytest.raises(DatasetError, match=r"test_5\.npy: holds float64\[1, 1, 32, 100\]"):
         infer(prepared_words(bins), engine, tmp_path / "out")
+    np.save(bins / "test_5.npy", np.zeros((1, 1, 100, 32), np.float32))
+    with pytest.raises(DatasetError, match=r"test_5\.npy: holds float32\[1, 1, 100, 32\]"):
+        infer(prepared_words(bins), engine, tmp_path / "out")
+    for header in (
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (1",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999999,)}",
+    ):
+        damaged = np.lib.format.magic(1, 0) + len(header).to_bytes(2, "little") + header
+        (bins / "test_5.npy").write_bytes(damaged)
+        with pytest.raises(DatasetError, match=r"test_5\.npy: no NumPy array"):
+            infer(prepared_words(bins), engine, tmp_path / "out")
     np.save(bins / "test_5.npy", np.zeros((1, 1, 32, 100), np.float32))  # .npy among .bin is fine
     assert infer(prepared_words(bins), engine, tmp_path / "out").words == 11
     np.save(bins / "test_6.npy", np.zeros((1, 1, 32, 100), np.float32))

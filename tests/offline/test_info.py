@@ -48,10 +48,13 @@ def test_what_benchmark_could_not_read_is_refused(bins: Path, tmp_path: Path) ->
     (tmp_path / "two words").mkdir()
     (tmp_path / "two words" / "test_1.bin").write_bytes(b"")
     (tmp_path / "empty" / "x.jpg").write_text("no picture")
+    (tmp_path / "d\udcff").mkdir()  # a byte that is no UTF-8
+    (tmp_path / "d\udcff" / "test_1.bin").write_bytes(b"")
     for folder, size, error, what in [
         (tmp_path / "empty", (100, 32), DatasetError, r"empty: no \.bin file in this folder"),
         (tmp_path / "none", (100, 32), DatasetError, "none: cannot be opened"),
         (tmp_path / "two words", (100, 32), DatasetError, "white space"),
+        (tmp_path / "d\udcff", (100, 32), DatasetError, "must be UTF-8"),
         (tmp_path / "empty", None, ImageError, r"x\.jpg: not a picture"),
     ]:
         with pytest.raises(error, match=what):

@@ -115,7 +115,7 @@ def test_files_that_cannot_be_results(folder: Path, tmp_path: Path) -> None:
     (folder / "test_3_1.bin").unlink()
     np.save(folder / "test_3_1.npy", np.zeros((26, 1, 37), np.int32))
     (folder / "test_4_1.bin").unlink()
-    (folder / "test_4_1.npy").write_bytes(b"")
+    (folder / "test_4_1.npy").write_bytes(np.lib.format.magic(1, 0) + b"\x10\0{'shape': (26, 1")
     (folder / "test_5_1.bin").write_bytes(np.full((26, 37), np.inf, np.float32).tobytes())
     (folder / "test_6_1.bin").write_bytes(np.full((26, 37), -np.inf, np.float32).tobytes())
     scored = score_results(folder, tmp_path / "label.txt")
@@ -154,6 +154,18 @@ def test_logits_are_read_too(output_for: Output, folder: Path, tmp_path: Path) -
     assert [word["text"] for word in words] == TEXTS
     assert [word["confidence"] for word in words] == pytest.approx([word["confidence"] for word in expected], rel=1e-3)
     assert any("log-probabilities" in note for note in scored.notes)
+
+
+def test_a_rounded_result_does_not_stop_the_others(folder: Path, tmp_path: Path) -> None:
+    expected = [
+        word["confidence"] for word in score_results(folder, tmp_path / "label.txt").report["datasets"][0]["words"]
+    ]
+    high = np.frombuffer((folder / "test_1_1.bin").read_bytes(), np.float32) + np.float32(0.01)
+    (folder / "test_1_1.bin").write_bytes(high.tobytes())
+    scored = score_results(folder, tmp_path / "label.txt")
+    assert texts(scored) == TEXTS and len(scored.notes) == 1
+    found = [word["confidence"] for word in scored.report["datasets"][0]["words"]]
+    assert found[1:] == expected[1:] and found[0] == pytest.approx(expected[0], rel=1e-4)
 
 
 def test_batches_must_be_as_many_words_as_labels(output_for: Output, folder: Path, tmp_path: Path) -> None:

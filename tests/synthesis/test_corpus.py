@@ -75,3 +75,19 @@ def test_a_frequency_is_a_finite_number_above_0(frequency: str, tmp_path: Path) 
 def test_words_that_are_all_too_long_are_refused() -> None:
     with pytest.raises(DatasetError, match="hardly ever be written"):
         Corpus({"привет" * 5: 1.0}, charset=Charset("приветПРИВЕТ"))
+
+
+def test_how_long_words_may_be_goes_with_the_steps() -> None:
+    serials = {f"{n:022}": 1.0 for n in range(500)}
+    with pytest.raises(DatasetError, match=r"hardly any word of the list fits 26 time steps, 20 characters at most"):
+        Corpus(serials)
+    drawn = texts(300, Corpus(serials, steps=51))
+    assert sum(text in serials for text in drawn) > 30
+    assert all(required_steps(alnum36(text)) <= 51 for text in drawn)
+
+
+def test_a_word_list_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_bytes(b"\xef\xbb\xbfhello\r\nworld\t2\r\n")
+    corpus, dice = Corpus.from_file(path, charset=Charset("helowrd")), Random(0)
+    assert {corpus.word(dice) for _ in range(50)} == {"hello", "world"}

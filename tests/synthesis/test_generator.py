@@ -84,15 +84,27 @@ def test_photographs_are_cut_to_size_and_the_same_for_the_same_dice(data_dir: Pa
         assert np.array_equal(first, second)
 
 
+def test_only_so_many_photographs_are_kept_decoded(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = data_dir / "backgrounds_lmdb"
+    expected = [Photographs(path)(Random(n), 30, 90) for n in range(20)]
+    monkeypatch.setattr(generator_module, "KEPT", 200_000)
+    photographs = Photographs(path)
+    for n, wanted in enumerate(expected):
+        assert np.array_equal(photographs(Random(n), 30, 90), wanted)
+    assert 0 < sum(picture.nbytes for picture in photographs._decoded.values()) <= 200_000
+    assert len(photographs._decoded) < 20
+
+
 def test_backgrounds_that_are_no_pictures_are_named(tmp_path: Path) -> None:
     with LmdbWriter(tmp_path / "none"):
         pass
     with pytest.raises(DatasetError, match="holds no picture"):
         Photographs(tmp_path / "none")
-    with LmdbWriter(tmp_path / "text") as writer:
-        writer.add(b"no picture", "")
-    with pytest.raises(DatasetError, match="image-000000001 is no picture"):
-        Photographs(tmp_path / "text")(Random(0), 20, 50)
+    for name, data in (("text", b"no picture"), ("empty", b"")):
+        with LmdbWriter(tmp_path / name) as writer:
+            writer.add(data, "")
+        with pytest.raises(DatasetError, match="image-000000001 is no picture"):
+            Photographs(tmp_path / name)(Random(0), 20, 50)
 
 
 def test_the_command_writes_a_data_set_and_a_sheet(fonts: Path, tmp_path: Path) -> None:

@@ -174,13 +174,18 @@ def evaluate(
 def json_path(path: Path | None) -> Path | None:
     """Where a report is written: ``.json`` is appended to a name without a suffix, as the original does.
 
-    Raises OptionError if there is no such folder.
+    Raises OptionError if there is no such folder, or if what a compiled model needs beside it is called so.
     """
     if path is None:
         return None
     if not path.absolute().parent.is_dir():
         raise OptionError(f"{path}: there is no such folder to write it to")
-    return path if path.suffix else path.with_name(f"{path.name}.json")
+    from crnn.engines import compiled
+
+    path = path if path.suffix else path.with_name(f"{path.name}.json")
+    if compiled.is_description(path):
+        raise OptionError(f"{path}: says what was compiled into {path.stem}.om; choose another name for the report")
+    return path
 
 
 def write_report(path: Path, report: dict[str, Any], schema: Schema, classes: int) -> None:

@@ -167,7 +167,7 @@ def label_in(name: str, data: bytes) -> str | Unusable:
     if not name.lower().endswith(".json"):
         return decoded_label(data)
     try:
-        found: Any = json.loads(data)
+        found: Any = json.loads(data, parse_int=str, parse_float=str)  # digits as they were written
     except (ValueError, RecursionError):
         return Unusable("unreadable", f"{name}: not JSON")
     if isinstance(found, dict):

@@ -26,6 +26,8 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 word pictures; ``scenes``: ICDAR's ground truth of whole scenes; ``pairs``: a text file beside each picture; ``names``:
 labels in file names; ``webdataset``: tar archives; ``parquet``: Parquet, or a folder that ``datasets`` saved."""
 
+_MARK = 3  # bytes of UTF-8's byte-order mark: the file of a scene without text has no more
+
 _TABLE_STEMS = ("labels", "label", "gt", "metadata", "annotations", "annotation", "words")  # the one meant of several
 
 
@@ -115,7 +117,8 @@ def _recognised(
         return "parquet"
     if archives and not inside.pictures:
         return "webdataset"
-    if scenes and is_ground_truth(path / next(iter(scenes.values()))):
+    written = (path / name for name in scenes.values())
+    if (first := next((file for file in written if os.path.getsize(file) > _MARK), None)) and is_ground_truth(first):
         return "scenes"
     if paired(*inside):
         return "pairs"

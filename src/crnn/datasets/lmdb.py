@@ -96,11 +96,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def _open(path: Path) -> _Environment:
-    file = path / "data.mdb" if path.is_dir() else path
+    folder = os.path.isdir(path)  # Path's own raises where one may not look
+    file = path / "data.mdb" if folder else path
     try:
         stat = file.stat()
+    except PermissionError as error:
+        raise DatasetError(f"{path}: cannot be opened ({error.strerror})") from None
     except OSError:
-        what = "no data.mdb in this folder, so it is not an LMDB data set" if path.is_dir() else "no such data set"
+        what = "no data.mdb in this folder, so it is not an LMDB data set" if folder else "no such data set"
         raise DatasetError(f"{path}: {what}") from None
     with _lock:
         environment = _environments.get((stat.st_dev, stat.st_ino))

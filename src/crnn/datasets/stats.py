@@ -67,10 +67,13 @@ def measure(source: WordSource, advance: Callable[[int], object] = lambda done: 
 
 
 def case(label: str) -> str:
-    """``lower``, ``upper``, ``capitalised`` (upper, then lower), ``mixed``; without letters ``digits`` or ``other``."""
+    """``lower``, ``upper``, ``capitalised`` (upper, then lower), ``mixed``; without letters ``digits`` or ``other``.
+
+    Letters that have no case, as in Chinese, are ``other`` too.
+    """
     letters = "".join(character for character in label if character.isalpha())
-    if not letters:
-        return "digits" if any(character.isdigit() for character in label) else "other"
+    if letters.lower() == letters.upper():
+        return "digits" if not letters and any(character.isdigit() for character in label) else "other"
     if letters == letters.lower():
         return "lower"
     if letters == letters.upper():

@@ -23,7 +23,7 @@ RIVAL = 0.01
 """Words that count for less than this beside the best one are not looked for when confidences are worked out."""
 
 _LOST = 1e-200  # a score, in the search's unit, below which sums may have lost what is too small for a number
-_ONCE = 4096  # texts whose probabilities are computed together
+_ONCE = 1 << 22  # probabilities that are copied at once, those of a text being its picture's
 
 
 class Chosen(NamedTuple):
@@ -37,11 +37,14 @@ class Chosen(NamedTuple):
 
 
 class Words(NamedTuple):
-    """Texts to choose from, with what each counts beside its probability (0 to 1), and their prefix tree."""
+    """Texts to choose from, with what each counts beside its probability (0 to 1), and their prefix tree; another
+    in which all count 1, if they do not all count the same.
+    """
 
     codes: Indices
     weights: NDArray[np.float64]
     automaton: Automaton
+    equal: Automaton | None
 
     @classmethod
     def of(cls, texts: Mapping[str, float], charset: Charset) -> Words:
@@ -50,16 +53,19 @@ class Words(NamedTuple):
         rows = sorted((text.translate(classes), weight) for text, weight in texts.items())
         weights = np.array([weight for _, weight in rows])
         codes = np.array([row for row, _ in rows]).view(np.uint32).reshape(len(rows), -1).astype(np.intp)
-        return cls(codes, weights, trie(codes, weights))
+        equal = trie(codes, np.ones(len(rows))) if weights.min() < weights.max() else None
+        return cls(codes, weights, trie(codes, weights), equal)
 
 
 def among(words: Words, plain: Scores, tempered: Scores) -> Chosen:
     """The best word for each picture, exactly; no text where none is possible.
 
-    The confidence is the word's share in all words that are no less than :data:`RIVAL` beside it.
+    The confidence is the word's share in all words that are no less than :data:`RIVAL` beside it; what is kept is the
+    probability of those that are so by the network alone.
     """
     frames, pictures, _ = plain.shape
-    found = best_texts(words.automaton, np.exp(plain, dtype=np.float64), np.zeros(pictures), RIVAL)
+    y = np.exp(plain, dtype=np.float64)
+    found = best_texts(words.automaton, y, np.zeros(pictures), RIVAL)
     top = np.zeros(pictures)
     np.maximum.at(top, found.pictures, found.scores)
     if (top < _LOST).any():
@@ -76,6 +82,9 @@ def among(words: Words, plain: Scores, tempered: Scores) -> Chosen:
     owners = found.pictures[best]
     chosen.codes[owners] = found.codes[best]
     chosen.confidences[owners] = shares[best] / total[owners]
+    if words.equal is not None:  # a word may be probable and yet count little
+        found = best_texts(words.equal, y, np.zeros(pictures), RIVAL)
+        logs = _log_probabilities(tempered, found)
     np.minimum(np.bincount(found.pictures, np.exp(logs), pictures), 1.0, out=chosen.kept)
     return chosen
 
@@ -133,6 +142,7 @@ def _one_by_one(words: Words, plain: Scores, picture: int) -> Found:
 def _log_probabilities(logp: Scores, found: Found) -> NDArray[np.float64]:
     """The logarithms of the exact CTC probabilities of the texts, float64[K]."""
     logs = np.empty(len(found.pictures))
-    for piece in (slice(i, i + _ONCE) for i in range(0, len(logs), _ONCE)):
+    step = max(1, _ONCE // (logp.shape[0] * logp.shape[2]))
+    for piece in (slice(i, i + step) for i in range(0, len(logs), step)):
         logs[piece] = ctc.forward(logp.take(found.pictures[piece], axis=1), *states_of(found.codes[piece]))
     return logs

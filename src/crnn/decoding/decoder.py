@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crnn import ctc
-from crnn.ctc import Indices, Scores
+from crnn.ctc import Indices, Scores, required_steps
 from crnn.decoding.alignment import align
 from crnn.decoding.choice import Words, among, of_all
 from crnn.decoding.lexicon import Lexicon, Prior
@@ -69,9 +69,14 @@ class Decoder:
         self._beam, self._characters = beam, characters
         self._forbidden = _forbidden(spec, characters)
         self._weights, self._other = prior.weights(spec.charset) if prior is not None else ({}, 1.0)
-        self._words = Words.of(self._weights, spec.charset) if prior is not None and lexicon is None else None
+        self._words: Words | None = None
         self._entries: dict[str, str] | None = None  # of the lexicon
         if prior is not None:
+            if lexicon is None:
+                short = {text: count for text, count in self._weights.items() if required_steps(text) <= spec.steps}
+                if not short:
+                    raise OptionError(f"{prior.name}: all of its words are too long for the model's {spec.steps} steps")
+                self._words = Words.of(short, spec.charset)
             facts = {"name": prior.name, "sha256": prior.sha256, "words": len(prior.frequencies)}
             self.known["prior"] = {**facts, "weight": prior.weight}
         if characters is not None:

@@ -22,6 +22,8 @@ UNIT = 2.0**960
 _SLACK = 1 - 1e-9  # rounding must not cost the best text its last prefix
 _BEAM = 8  # prefixes of each length that are followed to a first text; it need not be a good one
 _PIECE = 4096  # prefixes at a time: what a step works on stays in the processor's cache
+_WIDE = 1 << 16  # prefixes at a time where a beam is followed, whose pictures are not parted
+_CROWD = 1 << 22  # probabilities of all prefixes of one length; for more, pictures are searched by halves of them
 
 
 class Found(NamedTuple):
@@ -50,6 +52,10 @@ class Found(NamedTuple):
         order = np.lexsort((-self.scores, self.pictures))
         owners = self.pictures[order]
         return order[np.flatnonzero(np.diff(owners, prepend=-1))]
+
+
+class _Crowded(Exception):
+    """More than :data:`_CROWD`."""
 
 
 class _Prefixes(NamedTuple):
@@ -83,25 +89,41 @@ def best_texts(automaton: Automaton, y: NDArray[np.float64], at_least: NDArray[n
     """Every text whose score is ``ratio`` times, or more, that of the best text of its picture. Exact.
 
     ``y`` is float64[T, N, C], the probabilities of N pictures, one at least; texts below ``ratio * at_least``,
-    float64[N], are not found.
+    float64[N], are not found. The texts are those of all pictures (``automaton.roots`` is one node).
+
+    Where pictures show none of many texts that are much alike, nothing can be given up early. So there are as many
+    searches as it takes for the prefixes of one to have room; those of a single picture are let have it.
     """
     first = search(automaton, y, at_least, 1.0, _BEAM)
-    at_least = at_least.copy()
-    np.maximum.at(at_least, first.pictures, first.scores)
-    return search(automaton, y, at_least, ratio)
+    least = at_least.copy()
+    np.maximum.at(least, first.pictures, first.scores)
+    pictures = y.shape[1]
+    try:
+        return search(automaton, y, least, ratio, most=_CROWD if pictures > 1 else None)
+    except _Crowded:
+        halves = (slice(None, pictures // 2), slice(pictures // 2, None))
+        one, other = (best_texts(automaton, y[:, half], least[half], ratio) for half in halves)
+        return Found.join([one, other._replace(pictures=other.pictures + pictures // 2)])
 
 
 def search(
-    automaton: Automaton, y: NDArray[np.float64], at_least: NDArray[np.float64], ratio: float, width: int | None = None
+    automaton: Automaton,
+    y: NDArray[np.float64],
+    at_least: NDArray[np.float64],
+    ratio: float,
+    width: int | None = None,
+    most: int | None = None,
 ) -> Found:
     """:func:`best_texts`, or with ``width`` a beam search: of a picture's prefixes of one length only so many are
     followed, those with the highest bounds.
+
+    Raises _Crowded if the prefixes of one length have more than ``most`` probabilities.
     """
     best, frames = at_least.copy(), len(y)
     now = _roots(automaton, y)
     history: list[_Step] = []
     while len(now.pictures) and len(y):
-        now = _longer(automaton, y, now, best * (ratio * _SLACK), width)
+        now = _longer(automaton, y, now, best * (ratio * _SLACK), width, most)
         y = y[1:]
         weights = automaton.final[now.nodes]
         scores = (now.blank[-1] + now.named[-1]) * weights
@@ -123,7 +145,12 @@ def _roots(automaton: Automaton, y: NDArray[np.float64]) -> _Prefixes:
 
 
 def _longer(
-    automaton: Automaton, y: NDArray[np.float64], now: _Prefixes, least: NDArray[np.float64], width: int | None
+    automaton: Automaton,
+    y: NDArray[np.float64],
+    now: _Prefixes,
+    least: NDArray[np.float64],
+    width: int | None,
+    most: int | None,
 ) -> _Prefixes:
     """The prefixes one character longer that may still reach ``least``; ``y`` begins with the first frame of it."""
     frames, _, classes = y.shape
@@ -137,16 +164,17 @@ def _longer(
     wanted = pictures * classes + named
     limits, bounds = least[pictures], automaton.bound[targets]
     ones = np.ones(frames)
-    step = _PIECE if width is None else max(1, len(places))
-    parts = []
-    for piece in (slice(i, i + step) for i in range(0, max(1, len(places)), step)):
+    parts: list[_Prefixes] = []
+    for piece in _pieces(pictures, _PIECE if width is None else _WIDE, whole=width is not None):
         emission = flat.take(wanted[piece], axis=1)
         starts = ahead.take(follows[piece], axis=1)
         starts *= emission
         reach = (ones @ starts) * bounds[piece]  # of all the texts that begin so, none is more
         kept = np.flatnonzero((reach >= limits[piece]) & (reach > 0))
         if width is not None:
-            kept = _widest(kept, reach, pictures, width)
+            kept = _widest(kept, reach, pictures[piece], width)
+        if most is not None and frames * (len(kept) + sum(len(part.pictures) for part in parts)) > most:
+            raise _Crowded
         which = kept + piece.start
         parts.append(
             _Prefixes(
@@ -161,6 +189,15 @@ def _longer(
         return parts[0]
     rows = [np.concatenate([part[i] for part in parts]) for i in range(4)]
     return _Prefixes(*rows, *(np.concatenate([part[i] for part in parts], axis=1) for i in (4, 5)))
+
+
+def _pieces(pictures: Indices, size: int, whole: bool) -> list[slice]:
+    """Slices of about ``size``, one at least; with ``whole`` none ends within a picture. These are in order."""
+    cuts = np.arange(0, len(pictures), size)
+    if whole:
+        cuts = np.unique(np.searchsorted(pictures, pictures[cuts]))
+    ends = [*cuts.tolist()[1:], len(pictures)]
+    return [slice(i, j) for i, j in zip(cuts.tolist() or [0], ends, strict=True)]
 
 
 def _ends(

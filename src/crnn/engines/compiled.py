@@ -62,6 +62,15 @@ def beside(om: Path) -> Path:
     return om.with_suffix(".json")
 
 
+def is_description(path: Path) -> bool:
+    """Whether there is a file at ``path`` that says what was compiled into an ``.om``."""
+    try:
+        with path.open("rb") as file:
+            return json.dumps(SCHEMA).encode() in file.read(100)
+    except OSError:
+        return False
+
+
 def read(om: Path) -> Compiled | None:
     """What was compiled into ``om``; None if nothing lies beside it, as with a file that ATC made without us.
 

@@ -23,6 +23,9 @@ from crnn.spec import SPEC_KEY
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # int8: of what is not quantised
 _FAST_INT8 = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
+_LINKED = (b"\x0a\x08location", b"<")
+"""An ONNX file with weights in a second file has the first of these in it (the key of onnx.proto's external_data);
+OpenVINO's own .xml begins with the second."""
 _BUILD = "1"
 """Part of the cache's keys: to be raised when the network is prepared for OpenVINO in another way."""
 
@@ -32,7 +35,8 @@ class OpenVinoEngine:
 
     The spec comes from the file's metadata (:func:`crnn.engines.artefact.read_spec`). Without a ``precision``, it is
     the fastest that is exact enough (:func:`choose_precision`). The compiled network is kept in the user's cache folder
-    (:mod:`crnn.engines.cache`), and is tried on two pictures each time (:mod:`crnn.engines.canary`).
+    (:mod:`crnn.engines.cache`), unless its weights lie in a second file, and is tried on two pictures each time
+    (:mod:`crnn.engines.canary`).
 
     As many calls run at once as their threads fit on the processors, and further ones wait.
 
@@ -71,7 +75,10 @@ class OpenVinoEngine:
         }
         facts = (_BUILD, openvino.__version__, digest, json.dumps([machine["name"], machine["features"]]))
         name = cache.key(*facts, self.precision, json.dumps(tops, sort_keys=True))
-        compiled, text = self._load(name, options) or self._build(name, options, tops)
+        if _LINKED[0] in data or data.startswith(_LINKED[1]):  # the digest says nothing about the other file
+            compiled, text = self._build(path, options, tops)
+        else:
+            compiled, text = self._load(name, options) or self._build(data, options, tops, name)
         kind = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if kind != _HINTS[self.precision]:
             raise EngineError(f"this processor does not compute in {self.precision}: choose float32")
@@ -113,9 +120,12 @@ class OpenVinoEngine:
             cache.discard(name)
             return None
 
-    def _build(self, name: str, options: Mapping[str, Any], tops: Mapping[str, float]) -> tuple[Any, str | None]:
+    def _build(
+        self, source: bytes | Path, options: Mapping[str, Any], tops: Mapping[str, float], name: str | None = None
+    ) -> tuple[Any, str | None]:
+        """The same from the file's bytes, which go into the cache under ``name``, or from the file."""
         try:
-            model = self._core.read_model(self.path)
+            model = self._core.read_model(source)
             where = ["framework", SPEC_KEY]
             text: str | None = model.get_rt_info(where).value if model.has_rt_info(where) else None
             self._turn_for_lstms(model)
@@ -127,10 +137,11 @@ class OpenVinoEngine:
         except Exception as error:
             hint = "; open it with --engine torch or `crnn export` it first" if self.path.suffix != ".onnx" else ""
             raise ModelError(f"{self.path}: OpenVINO cannot load it ({first_line(error)}){hint}") from None
-        stream = io.BytesIO(json.dumps(text).encode() + b"\n")
-        stream.seek(0, io.SEEK_END)
-        compiled.export_model(stream)
-        cache.store(name, stream.getvalue())
+        if name:
+            stream = io.BytesIO(json.dumps(text).encode() + b"\n")
+            stream.seek(0, io.SEEK_END)
+            compiled.export_model(stream)
+            cache.store(name, stream.getvalue())
         return compiled, text
 
     def _turn_for_lstms(self, model: Any) -> None:

@@ -13,7 +13,11 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from glob import glob
+from os.path import expanduser, isdir, isfile
 from pathlib import Path
+
+# Of glob and os.path, as Path's own methods raise PermissionError where one may not look.
 
 USUAL_ROOT = "/usr/local/Ascend/ascend-toolkit/latest"
 ROOTS = (
@@ -44,11 +48,11 @@ def find(environ: Mapping[str, str] | None = None) -> Toolkit | None:
     """The toolkit that the environment names, or else one in a place where installers put it; None without one."""
     environ = os.environ if environ is None else environ
     for root in _roots(environ):
-        for base in (root, *sorted(root.glob(f"{platform.machine()}-linux*"))):
-            atc = next((base / name for name in ("bin/atc", "atc/bin/atc") if (base / name).is_file()), None)
+        for base in (root, *_matching(root, f"{platform.machine()}-linux*")):
+            atc = next((base / name for name in ("bin/atc", "atc/bin/atc") if isfile(base / name)), None)
             if atc:
                 return Toolkit(root, base, _version(root), atc, _set_env(root))
-        if (root / "opp").is_dir() or _version(root):  # the runtime alone: it runs models and compiles none
+        if isdir(root / "opp") or _version(root):  # the runtime alone: it runs models and compiles none
             return Toolkit(root, root, _version(root), None, _set_env(root))
     return None
 
@@ -78,10 +82,10 @@ def driver(environ: Mapping[str, str] | None = None) -> Path | None:
     environ = os.environ if environ is None else environ
     for folder in filter(None, environ.get("LD_LIBRARY_PATH", "").split(":")):
         path = Path(folder)
-        if "driver" in path.parts and path.is_dir():
+        if "driver" in path.parts and isdir(path):
             return Path(*path.parts[: path.parts.index("driver") + 1])
     for parent in (_driver_parent(), Path("/usr/local/Ascend")):
-        if parent and (parent / "driver" / "lib64").is_dir():
+        if parent and isdir(parent / "driver" / "lib64"):
             return parent / "driver"
     return None
 
@@ -104,20 +108,24 @@ def _roots(environ: Mapping[str, str]) -> Iterator[Path]:
         folder = Path(program).parent.parent  # {root}/bin/atc, {root}/atc/bin/atc
         yield folder.parent if folder.name == "atc" else folder
     for text in ROOTS:
-        path = Path(text).expanduser()
-        if path.is_dir():
-            yield path
+        path = expanduser(text)
+        if isdir(path):
+            yield Path(path)
+
+
+def _matching(root: Path, pattern: str) -> list[Path]:
+    return [root / name for name in sorted(glob(pattern, root_dir=root))]
 
 
 def _set_env(root: Path) -> Path | None:
     """``set_env.sh`` of the version itself, or the installer's one folder up, which is the latest's."""
     places = [root, root.parent] if root.name == "latest" else [root]
-    return next((folder / "set_env.sh" for folder in places if (folder / "set_env.sh").is_file()), None)
+    return next((folder / "set_env.sh" for folder in places if isfile(folder / "set_env.sh")), None)
 
 
 def _version(root: Path) -> str:
     """From the toolkit's own files, or else from the name of the folder that ``latest`` leads to."""
-    for path in sorted(root.glob("*-linux*/ascend_toolkit_install.info")):
+    for path in _matching(root, "*-linux*/ascend_toolkit_install.info"):
         if found := _field(path, "version"):
             return found
     if found := _field(root / "version.cfg", "toolkit_running_version"):

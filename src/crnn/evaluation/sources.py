@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -183,4 +184,4 @@ def _compare(place: Path, sha256: str | None, facts: Mapping[str, Any], what: st
 
 def _place(path: str, beside: Path) -> Path | None:
     """Where ``path``, which a result names, is: as it stands, or from the folder ``beside``; None if it is gone."""
-    return next((place for place in (Path(path), beside / path) if place.exists()), None)
+    return next((place for place in (Path(path), beside / path) if os.path.exists(place)), None)

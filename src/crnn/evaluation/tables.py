@@ -69,11 +69,14 @@ def show_errors(console: Console, report: dict[str, Any], count: int) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from crnn.evaluation.markup import visible
+
     for data in report["datasets"]:
         table = Table("key", "label", "read as", title=escape(f"{Path(data['path']).name}: surest errors"))
         table.add_column("confidence", justify="right")
         for word in most_confident_errors(data["words"], count):
-            table.add_row(word["key"], escape(word["label"]), escape(word["text"]), f"{word['confidence']:.3f}")
+            texts = (escape(visible(text)) for text in (word["key"], word["label"], word["text"]))
+            table.add_row(*texts, f"{word['confidence']:.3f}")
         console.print(table)
 
 

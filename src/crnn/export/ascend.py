@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import external_data_helper, helper, numpy_helper
 
 from crnn.engines import compiled, toolkit
-from crnn.engines.artefact import Port, read_spec
+from crnn.engines.artefact import Port, first_line, read_spec
 from crnn.engines.compiled import Compiled
 from crnn.engines.toolkit import Toolkit
 from crnn.errors import EngineError, ModelError, OptionError
@@ -171,6 +171,10 @@ def _load(path: Path, data: bytes) -> tuple[onnx.ModelProto, ModelSpec, tuple[st
         raise ModelError(f"{path}: not an ONNX file") from None
     if not model.graph.node:
         raise ModelError(f"{path}: not an ONNX file, or one of an empty network")
+    try:
+        external_data_helper.load_external_data_for_model(model, str(path.absolute().parent))
+    except Exception as error:  # of several classes: a name that leads out of the folder, a short file
+        raise ModelError(f"{path}: the file that holds its weights cannot be read ({first_line(error)})") from None
     try:
         plain = plain_copy(model)
     except ModelError as error:

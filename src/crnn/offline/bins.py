@@ -139,9 +139,10 @@ def problem(path: Path, spec: ModelSpec) -> str | None:
     if path.suffix.lower() == ".npy":
         try:
             array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-        except (OSError, ValueError) as error:
-            return f"no NumPy array ({error})"
-        if array.dtype != spec.input_dtype or array.size != count:
+        except Exception as error:  # NumPy raises almost anything on a damaged header
+            return f"no NumPy array ({' '.join(str(error).split())[:100]})"
+        # Axes of size 1 may be there or not; the others in another order are another picture.
+        if array.dtype != spec.input_dtype or _longer(array.shape) != _longer(spec.input_shape):
             wanted = f"{count:,} {spec.input_dtype} values ({_times(spec.input_shape)})"
             return f"holds {array.dtype}{list(array.shape)}, but the model takes {wanted}"
         return None
@@ -166,7 +167,7 @@ def read_word(path: Path, spec: ModelSpec) -> NDArray[Any]:
         else:
             array = np.fromfile(path, dtype=spec.input_dtype)
         word: NDArray[Any] = array.reshape(spec.input_shape)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # as above
         raise DatasetError(f"{path}: {problem(path, spec) or error}") from None
     return word
 
@@ -206,6 +207,10 @@ def _number(reader: LmdbReader, i: int) -> int:
 
 def _reason(reader: LmdbReader, i: int, text: str) -> str:
     return text.removeprefix(f"{reader.path}: ").removeprefix(f"{reader.key(i)}: ")
+
+
+def _longer(shape: Sequence[int]) -> list[int]:
+    return [size for size in shape if size != 1]
 
 
 def _times(shape: Sequence[int]) -> str:

@@ -21,7 +21,8 @@ def write_info(folder: Path, file: Path, size: tuple[int, int] | None) -> int:
     With ``size``, (width, height) in pixels, the ``.bin`` files; without, the JPEG pictures (``.jpg``, ``.jpeg``, in
     any case), each with its own size, upright as OpenCV and we read it. The index runs on over all of them.
 
-    Raises DatasetError: no such file in ``folder``, or a path with white space, which separates the columns.
+    Raises DatasetError: no such file in ``folder``, or a path with white space, which separates the columns,
+    or one that is no UTF-8.
     ImageError: no picture. OptionError: ``file`` cannot be written.
     """
     found = files_in(folder, (".bin",) if size else (".jpg", ".jpeg"))
@@ -29,6 +30,10 @@ def write_info(folder: Path, file: Path, size: tuple[int, int] | None) -> int:
     for index, path in enumerate(found):
         if len(str(path).split()) != 1:
             raise DatasetError(f"{path}: a path in an info file must not have white space in it; rename it")
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise DatasetError(f"{path!r}: a path in an info file must be UTF-8; rename it") from None
         width, height = size or _picture_size(path)
         lines.append(f"{index} {path} {width} {height}\n")
     write_whole(file, "".join(lines))

@@ -75,7 +75,9 @@ def read_result(path: Path, spec: ModelSpec, dtype: Dtype = "float32") -> NDArra
             values = np.array(path.read_text(encoding="ascii").split(), np.float32)
         else:
             values = _raw(path.read_bytes(), frame, dtype)
-    except (OSError, ValueError) as error:
+    except DatasetError:
+        raise
+    except Exception as error:  # NumPy raises almost anything on a damaged header
         raise DatasetError(f"cannot be read ({' '.join(str(error).split())[:100]})") from None
     if values.size == 0 or values.size % frame:
         raise DatasetError(f"holds {values.size:,} numbers, which are no whole words of {_shape(spec)}")
@@ -123,6 +125,8 @@ def read_results(
         sums = np.logaddexp.reduce(logp, axis=2, keepdims=True)
         if not (np.abs(sums) < _NORMALISED).all():
             logp, reading.logits = logp - sums, True
+        elif logp.max() > ctc.HIGHEST:  # rounded so that the decoder would refuse it
+            logp = logp - sums
         waiting[path] = logp
         if sum(values.shape[1] for values in waiting.values()) >= _BATCH:
             decode()

@@ -16,10 +16,14 @@ from crnn.protocols import alnum36, protocol_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
-LONGEST_LABEL = 20
 # Texts of more characters than the key are kept with that probability: real signs say shorter words than word lists do.
 KEPT = {9: 0.25, 5: 0.5, 0: 1.0}
-TRIED, LEAST = 400, 0.02  # texts that are tried with another charset, and the share of them that has to fit
+TRIED, LEAST = 400, 0.02  # texts that are tried, and the share of them that has to fit
+
+
+def longest(steps: int) -> int:
+    """Characters of the longest label for so many time steps: 20 for the paper's 26."""
+    return steps * 20 // 26
 
 
 class Text(NamedTuple):
@@ -43,7 +47,8 @@ class Corpus:
         steps: time steps of the network; a text whose label cannot be written in so many is drawn again.
         charset: what the network writes. If it is not just ``0-9a-z``, a text with other characters is drawn again.
 
-    Raises DatasetError if the list is empty, or hardly any text can be written in the charset.
+    Raises DatasetError if the list is empty, if hardly any text can be written in the charset, or hardly any word of
+    the list in so many steps.
     """
 
     def __init__(self, words: dict[str, float], steps: int = 26, charset: Charset = ALNUM36) -> None:
@@ -60,6 +65,12 @@ class Corpus:
                 "synthetic words can hardly ever be written in the model's characters: give --words a list in them, or "
                 "train without synthetic words"
             )
+        known = [Text(word, False) for word in (self.labelled(dice) for _ in range(TRIED)) if word]
+        if known and sum(map(self._fits, known)) < LEAST * len(known):
+            raise DatasetError(
+                f"hardly any word of the list fits {steps} time steps, {longest(steps)} characters at most (such as "
+                f"{known[0].drawn!r}): give --words shorter ones, or a wider network"
+            )
 
     @classmethod
     def english(cls, steps: int = 26, charset: Charset = ALNUM36) -> Corpus:
@@ -67,7 +78,7 @@ class Corpus:
         from wordfreq import get_frequency_dict
 
         frequencies = get_frequency_dict("en", wordlist="large")
-        words = {w: f for w, f in frequencies.items() if w.isascii() and alnum36(w) and len(w) <= LONGEST_LABEL}
+        words = {w: f for w, f in frequencies.items() if w.isascii() and alnum36(w) and len(w) <= longest(steps)}
         return cls(words, steps, charset)
 
     @classmethod
@@ -78,7 +89,7 @@ class Corpus:
         """
         words: dict[str, float] = {}
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DatasetError(f"cannot read the word list {path}: {error}") from error
         for number, line in enumerate(lines, 1):
@@ -110,7 +121,8 @@ class Corpus:
 
     def _fits(self, text: Text) -> bool:
         label = self.label(text)
-        return 0 < len(label) <= LONGEST_LABEL and required_steps(label) <= self._steps and len(text.drawn) <= 26
+        fits = len(label) <= longest(self._steps) and required_steps(label) <= self._steps
+        return bool(label) and fits and len(text.drawn) <= self._steps
 
     def label(self, text: Text) -> str:
         """What the network has to write for a text; empty where it cannot, or where its letter case does not show."""

@@ -39,9 +39,11 @@ def degrade(picture: Gray, contrast: float, narrowest: int, dice: Random) -> NDA
         picture = picture + white(picture.shape, dice) * np.float32(min(dice.uniform(1, 6), 0.07 * contrast))
     elif grain < 0.34:
         picture = picture + field(picture.shape, dice, 2.0) * np.float32(min(dice.uniform(3, 14), 0.12 * contrast))
+    elif grain < 0.74:  # no camera's ground is of one level; that flatness gives drawn words away
+        picture = picture + white(picture.shape, dice) * np.float32(min(dice.uniform(0.5, 2.5), 0.04 * contrast))
     out: NDArray[np.uint8] = cv2.convertScaleAbs(cv2.max(picture, 0.0))  # type: ignore[assignment, call-overload]
-    if dice.random() < 0.45:
-        quality = dice.randrange(15 if contrast > 60 else 35, 80)
+    if dice.random() < 0.65:
+        quality = dice.randrange(15 if contrast > 60 else 35, 92)
         out = cv2.imdecode(cv2.imencode(".jpg", out, (cv2.IMWRITE_JPEG_QUALITY, quality))[1], cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
     return out
 

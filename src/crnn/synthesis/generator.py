@@ -24,6 +24,7 @@ SPREAD = 9.0  # least standard deviation of a picture, in gray levels
 VISIBLE = 0.58  # least correlation of ink and picture; below it one begins to guess
 TALLEST = 3.0  # em; in a taller box, of a word bent too far, the letters are too small for 32 rows
 WIDEST = 360  # pixels; a longer word is drawn smaller
+KEPT = 512 << 20  # bytes of photographs that are kept decoded; of a larger set, the others are decoded each time
 
 
 class SyntheticWord(NamedTuple):
@@ -87,7 +88,7 @@ class WordGenerator:
         scale = min(height / line.height, WIDEST / line.width)
         # (middle, spread) of the margins beside and above the ink, in its heights: boxes drawn tight, with air, anyhow
         beside, above = dice.choices(
-            (((0.13, 0.07), (0.07, 0.07)), ((0.17, 0.08), (0.20, 0.07)), ((0.2, 0.2),) * 2), (50, 38, 12)
+            (((0.13, 0.07), (0.07, 0.07)), ((0.17, 0.08), (0.20, 0.07)), ((0.2, 0.2),) * 2), (38, 51, 11)
         )[0]
         height = line.height * scale
         left, right = (max(-0.01, dice.gauss(*beside)) * height for _ in range(2))
@@ -148,6 +149,7 @@ class Photographs:
         if not len(self._reader):
             raise DatasetError(f"{path} holds no picture to draw words on: give --backgrounds another data set")
         self._decoded: dict[int, NDArray[np.uint8]] = {}
+        self._kept = 0  # bytes
 
     def __len__(self) -> int:
         return len(self._reader)
@@ -157,14 +159,24 @@ class Photographs:
         index = dice.randrange(len(self._reader))
         picture = self._decoded.get(index)
         if picture is None:
-            picture = cv2.imdecode(np.frombuffer(self._reader.image_bytes(index), np.uint8), cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
-            if picture is None:
-                where = f"{self._reader.path}: {self._reader.key(index)}"
-                raise DatasetError(f"{where} is no picture that OpenCV can decode: take it out of the backgrounds")
-            self._decoded[index] = picture
+            picture = self._picture(index)
+            if self._kept + picture.nbytes <= KEPT:
+                self._decoded[index] = picture
+                self._kept += picture.nbytes
         rows, columns = picture.shape
         zoom = min(dice.uniform(0.35, 1.0), rows / height, columns / width)
         take_y, take_x = min(rows, max(2, round(height * zoom))), min(columns, max(2, round(width * zoom)))
         y, x = dice.randrange(rows - take_y + 1), dice.randrange(columns - take_x + 1)
         cut = picture[y : y + take_y, x : x + take_x]
         return cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+    def _picture(self, index: int) -> NDArray[np.uint8]:
+        data = self._reader.image_bytes(index)
+        try:
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        except cv2.error:  # of no data
+            picture = None
+        if picture is None:
+            where = f"{self._reader.path}: {self._reader.key(index)}"
+            raise DatasetError(f"{where} is no picture that OpenCV can decode: take it out of the backgrounds")
+        return picture  # type: ignore[return-value]
