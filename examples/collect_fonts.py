@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from fontTools.ttLib import TTFont
+from fontTools.ttLib import TTFont, TTLibError
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
@@ -53,13 +53,16 @@ def name(path: Path) -> str:
 
 
 def as_truetype(path: Path, folder: Path) -> Path:
-    """The file itself, or what was a WOFF2 file as TrueType in ``folder``."""
+    """The file itself, or what was a WOFF2 file as TrueType in ``folder``, if it is whole."""
     if path.suffix.lower() != ".woff2":
         return path
     plain = folder / f"{path.stem}.ttf"
     if not plain.exists():
         folder.mkdir(exist_ok=True)
-        font = TTFont(path)
+        try:
+            font = TTFont(path)
+        except TTLibError:  # damaged, so that nobody opens it
+            return path
         font.flavor = None
         font.save(plain)
     return plain
@@ -77,14 +80,16 @@ def drawn(text: str, face: Face) -> NDArray[np.uint8] | None:
 
 
 def errors(faces: list[Face], reader: crnn.Reader) -> list[float]:
-    """The share of wrong characters in each face; 1 where nothing can be drawn."""
+    """The share of wrong characters in each face; those of a word that cannot be drawn are wrong."""
     words = [(i, word, drawn(word, face)) for i, face in enumerate(faces) for word in WORDS]
     pictures = [(i, word, picture) for i, word, picture in words if picture is not None]
-    wrong, characters = Counter[int](), Counter[int]()
+    wrong = Counter({i: 0 for i in range(len(faces))})
+    for i, word, picture in words:
+        if picture is None:
+            wrong[i] += len(word)
     for (i, word, _), seen in zip(pictures, reader.read_many(picture for _, _, picture in pictures), strict=True):
         wrong[i] += Levenshtein.distance(word.lower(), seen.text or "")
-        characters[i] += len(word)
-    return [wrong[i] / characters[i] if characters[i] else 1.0 for i in range(len(faces))]
+    return [wrong[i] / sum(map(len, WORDS)) for i in range(len(faces))]
 
 
 def collect(out: Path, folders: list[Path], only: set[str], without: set[str]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from crnn.charset import Charset
 from crnn.ctc import required_steps
 from crnn.errors import DatasetError
 from crnn.protocols import alnum36
-from crnn.synthesis.corpus import Corpus
+from crnn.synthesis.corpus import Corpus, Text
 
 WORDS = {"the": 0.05, "coffee": 1e-4, "open": 1e-3, "street": 1e-3, "zebra": 1e-6, "don't": 1e-4}
 
@@ -91,3 +91,8 @@ def test_a_word_list_with_a_byte_order_mark(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbfhello\r\nworld\t2\r\n")
     corpus, dice = Corpus.from_file(path, charset=Charset("helowrd")), Random(0)
     assert {corpus.word(dice) for _ in range(50)} == {"hello", "world"}
+
+
+def test_small_capitals_are_labelled_as_they_are_seen() -> None:
+    assert Corpus(WORDS).label(Text("Straße", True)) == "strasse"
+    assert Corpus(WORDS).label(Text("Street", True)) == "street"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from random import Random
 
@@ -93,6 +94,7 @@ def test_only_so_many_photographs_are_kept_decoded(data_dir: Path, monkeypatch: 
         assert np.array_equal(photographs(Random(n), 30, 90), wanted)
     assert 0 < sum(picture.nbytes for picture in photographs._decoded.values()) <= 200_000
     assert len(photographs._decoded) < 20
+    assert len(pickle.dumps(photographs)) < 1000  # each process decodes its own
 
 
 def test_backgrounds_that_are_no_pictures_are_named(tmp_path: Path) -> None:

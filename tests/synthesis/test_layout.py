@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fontTools.ttLib import TTFont
 
 from crnn.synthesis.corpus import Text
 from crnn.synthesis.fonts import Face, open_face
@@ -75,3 +76,13 @@ def test_a_letter_may_have_two_capitals(face: Face) -> None:
 
 def test_a_character_the_font_lacks_is_not_drawn_as_a_box(face: Face) -> None:
     assert lay_out(Text("字", False), face, Shape(), Random(0)) is None
+
+
+def test_a_character_without_ink_is_not_drawn(fonts: Path, tmp_path: Path) -> None:
+    font = TTFont(fonts / "a.ttf")
+    font["glyf"]["z"] = font["glyf"]["space"]
+    font.save(tmp_path / "blank.ttf")
+    face = open_face(tmp_path / "blank.ttf")
+    assert face is not None and face.has("zoo")
+    assert lay_out(Text("zoo", False), face, Shape(), Random(0)) is None
+    assert lay_out(Text("a moo", False), face, Shape(), Random(0)) is not None  # a space has none either

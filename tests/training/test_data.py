@@ -71,6 +71,10 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
         writer.add(png(0), "!!!")
     with pytest.raises(DatasetError, match="no usable word"):
         RealWords(tmp_path / "signs", ModelSpec())
+    with LmdbWriter(tmp_path / "one") as writer:
+        writer.add(png(0), "exit")
+    with pytest.raises(DatasetError, match="0 were left out, 1 held out, as every tenth is"):
+        RealWords(tmp_path / "one", ModelSpec())
 
 
 def test_a_sample_is_a_function_of_seed_and_number(labelled: Path) -> None:

@@ -38,6 +38,7 @@ from crnn.training.adaptation import HEAD, CharsetChange, adapt
 from crnn.training.checkpoints import load_state, load_weights, save_weights
 from crnn.training.config import TrainConfig
 from crnn.training.data import RealWords
+from crnn.training.network import CRNN
 from crnn.training.progress import Progress
 from crnn.training.sources import open_sources
 from crnn.training.stopping import BEST
@@ -220,6 +221,23 @@ def test_bundled_weights_begin_a_run_on_other_characters(words: Path, tmp_path: 
     heir += ["--init", str(run), "--batch", "2", "--steps", "1"]
     assert CliRunner().invoke(app, heir).exit_code == 0
     assert load_weights(tmp_path / "heir")[1].charset == spec.charset  # without --charset, that of the weights
+
+
+def test_pictures_stay_prepared_as_the_weights_know_them(words: Path, tmp_path: Path) -> None:
+    spec = ModelSpec(mean=0.588, std=0.193, resampling="bilinear")
+    save_weights(tmp_path / "own.safetensors", CRNN().state_dict(), spec)
+    run = ["train", str(tmp_path / "run"), "--init", str(tmp_path / "own.safetensors"), "--train", str(words)]
+    done = CliRunner().invoke(app, [*run, "--workers", "0", "--precision", "no", "--batch", "2", "--steps", "1"])
+    assert done.exit_code == 0, done.output
+    kept = load_weights(tmp_path / "run")[1]
+    assert (kept.mean, kept.std, kept.resampling) == (0.588, 0.193, "bilinear")
+
+
+def test_lstms_of_another_width_are_refused_in_one_line(words: Path, tmp_path: Path) -> None:
+    save_weights(tmp_path / "wide.safetensors", CRNN(hidden=320).state_dict(), ModelSpec())
+    run = ["train", str(tmp_path / "run"), "--init", str(tmp_path / "wide.safetensors"), "--train", str(words)]
+    done = CliRunner().invoke(app, run)
+    assert done.exit_code == 2 and "its LSTMs have 320 units, and training is of 256" in done.stderr
 
 
 # Other widths

@@ -1,24 +1,28 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from rich.console import Console
 from typer.testing import CliRunner
 
 from crnn.cli import app
 from crnn.cli._train_config import branched, new, place_and_share
+from crnn.cli._train_screen import Screen
 from crnn.datasets.lmdb import LmdbReader, LmdbWriter
 from crnn.errors import CheckpointError, CrnnError, OptionError
 from crnn.images import normalise
@@ -27,11 +31,15 @@ from crnn.training import precision as precision_module
 from crnn.training import trainer as trainer_module
 from crnn.training.checkpoints import STATE, load_state, load_weights
 from crnn.training.config import TrainConfig
+from crnn.training.data import RealWords
 from crnn.training.network import CRNN
 from crnn.training.precision import precision
-from crnn.training.progress import LOG, open_log
+from crnn.training.processes import start
+from crnn.training.progress import LOG, Progress, open_log
+from crnn.training.schedule import learning_rate
 from crnn.training.sources import open_sources
 from crnn.training.trainer import PATIENCE, Trainer, to_input
+from crnn.training.validation import HeldOut, Validation, validate
 
 
 def trainer(run: Path, words: Path, **changes: Any) -> Trainer:
@@ -224,6 +232,13 @@ def test_warm_up_then_constant_then_a_decay_branched_off(words: Path, tmp_path: 
     assert spec.charset == ModelSpec().charset
 
 
+def test_a_decay_from_the_start_warms_up() -> None:
+    config = TrainConfig(train=(("a", 1.0),), rate=1.0, decay=40, warm_up=10)
+    begun = [learning_rate(config, step, 0, 0.0) for step in range(40)]
+    assert begun == pytest.approx([min(1, (step + 1) / 5) * (1 - step / 40) for step in range(40)])
+    assert learning_rate(config, 7, 7, 0.0) == 1.0  # branched off there
+
+
 def test_the_average_follows_the_weights(words: Path, tmp_path: Path) -> None:
     run = trainer(tmp_path / "run", words, steps=3, batch=2, average=0.9)
     start = run.average["rnn.1.embedding.bias"].clone()
@@ -254,6 +269,48 @@ def test_a_run_keeps_its_configuration(words: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0 and "step 3, 6 samples in all" in again.output
     other = CliRunner().invoke(app, [*arguments, "--rate", "0.1"])
     assert other.exit_code == 2 and "--rate" in other.stderr and "--from" in other.stderr
+
+
+def test_a_run_without_a_saved_state_begins_again_otherwise(words: Path, tmp_path: Path) -> None:
+    """What it was begun with was too much for the machine, or made it diverge."""
+    run = tmp_path / "run"
+    run.mkdir()
+    begun = TrainConfig(train=((str(words), 1.0),), synthetic=0, batch=64, rate=0.5, precision="no", workers=0)
+    begun.save(run)
+    done = CliRunner().invoke(app, ["train", str(run), "--batch", "2", "--steps", "1"])
+    assert done.exit_code == 0 and "step 1, 2 samples in all" in done.output
+    assert TrainConfig.load(run) == replace(begun, batch=2, steps=1)
+    other = tmp_path / "other"
+    other.mkdir()
+    replace(begun, rate=0.25, lineage=("branched off nothing",)).save(other)
+    arguments = ["train", str(other), "--from", str(run), "--steps", "2"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    config = TrainConfig.load(other)
+    assert config.rate == 0.5 and config.lineage[-1] == "branched off run"
+
+
+def test_a_loss_that_is_no_number_does_not_stay_on_the_screen(words: Path, tmp_path: Path) -> None:
+    out, err = (Console(file=io.StringIO(), width=200) for _ in range(2))
+    with Screen(out, err, trainer(tmp_path, words)) as screen:
+        for step, loss in enumerate([2.0, float("nan"), *[1.0] * 98], 1):
+            screen.show(Progress(step, 0, loss, 1e-3, 0, 1.0, 0.0, 1))
+        screen.show(Progress(101, 0, 1.0, 1e-3, 0, 1.0, 0.0, 1, validation=Validation(())))
+    shown = cast(io.StringIO, out.file).getvalue()
+    assert "step 100: loss 1.1" in shown and "nan" not in shown and "accuracy" not in shown
+
+
+def test_a_data_set_called_all_is_one_of_the_others(words: Path, tmp_path: Path) -> None:
+    shutil.copytree(words, tmp_path / "all")
+    sets = [RealWords(path, ModelSpec(), validation=True) for path in (words, tmp_path / "all", words)]
+    held_out = HeldOut(sets, ModelSpec())
+    held_out.labels[:40] = ["0"] * 40  # so that the first set has other figures than the others
+    network = CRNN().eval()
+    with torch.no_grad():
+        network.rnn[1].embedding.bias[1] = 1e3  # which reads "0" everywhere
+    found = validate(network, held_out, torch.device("cpu"), start())
+    assert [(name, accuracy) for name, accuracy, _ in found.sets] == [
+        ("lmdb", 1.0), ("all", 0.0), ("lmdb", 0.0), ("all", 1 / 3)
+    ]  # fmt: skip
 
 
 def test_a_run_that_cannot_be_kept_is_refused_before_anything_is_opened(words: Path, tmp_path: Path) -> None:
@@ -300,6 +357,8 @@ def test_shares_that_are_none_are_refused(share: str) -> None:
         ({"rate": 0.0}, "rate must be above 0"),
         ({"average": 1.0}, "average"),
         ({"decay": -1}, "decay must not be negative"),
+        ({"seed": -1}, "seed must be from 0"),
+        ({"seed": 2**63}, "seed must be from 0"),
     ],
 )
 def test_impossible_configurations_are_refused(change: dict[str, Any], message: str) -> None:
@@ -337,7 +396,7 @@ def test_a_malformed_configuration_is_refused(change: dict[str, Any], message: s
     path.write_text(json.dumps(values | change), encoding="utf-8")
     with pytest.raises(OptionError, match=message):
         TrainConfig.load(tmp_path)
-    del values["rate"], values["freeze"]
+    del values["rate"], values["freeze"], values["mean"]  # the last came later, and may be missing
     path.write_text(json.dumps(values), encoding="utf-8")
     with pytest.raises(OptionError, match="missing entries: freeze, rate"):
         TrainConfig.load(tmp_path)

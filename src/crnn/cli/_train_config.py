@@ -26,6 +26,13 @@ def continued(config: TrainConfig, given: dict[str, Any], run: Path) -> TrainCon
     return replace(config, **{name: value for name, value in given.items() if name in free})
 
 
+def begun_again(config: TrainConfig, given: dict[str, Any], run: Path) -> TrainConfig:
+    """The configuration of a run that ended before its first state was saved, with what is given anew."""
+    if config.lineage:
+        raise OptionError(f"{run} was stopped before its first state was saved: give --init or --from again")
+    return _of_use(replace(config, **(given if config.fonts else _with_fonts(given))))
+
+
 def branched(origin: Path, given: dict[str, Any]) -> TrainConfig:
     """The configuration of the run that is branched off, without its end, and with what is given.
 
@@ -52,7 +59,8 @@ def fine_tuned(init: str, given: dict[str, Any]) -> tuple[TrainConfig, list[str]
 
     path = initial_path(init)
     _, spec = read_weights(path)
-    own = {"charset": spec.charset.symbols, "width": spec.width, "licence": spec.licence}
+    own: dict[str, Any] = {name: getattr(spec, name) for name in ("width", "resampling", "mean", "std", "licence")}
+    own["charset"] = spec.charset.symbols
     lineage = (*spec.lineage, f"begun with {path.name}")
     config = _of_use(TrainConfig(**{**FINE_TUNING, **own, "lineage": lineage, **_with_fonts(given)}))
     if config.charset == spec.charset.symbols:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,11 +47,12 @@ class Screen:
 
     def show(self, now: Progress) -> None:
         """Shows a step. A validation is printed as a line of its own, wherever."""
-        self._loss = now.loss if not self._loss else 0.98 * self._loss + 0.02 * now.loss
+        if isfinite(now.loss):  # a step that is left out does not count here either
+            self._loss = now.loss if not self._loss else 0.98 * self._loss + 0.02 * now.loss
         text = f"loss {self._loss:.3f}  {now.speed:.0f} images/s  rate {now.rate:.1e}"
         done, total = (now.elapsed, 60 * self._minutes) if self._minutes else (now.step, self._ends)
         self._bar.update(self._task, completed=done, total=total or None, description=f"step {now.step}  {text}")
-        if now.validation:
+        if now.validation and now.validation.sets:
             sets = "  ".join(f"{name} {accuracy:.1%} ({ned:.3f})" for name, accuracy, ned in now.validation.sets)
             say(self._out, f"step {now.step}: {text}  accuracy (1-NED): {sets}")
         elif not self._live and now.step % 100 == 0:

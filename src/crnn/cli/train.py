@@ -31,12 +31,15 @@ def train(
         typer.Option(help="LMDB to validate on (again for more).", show_default="every tenth word of each --train"),
     ] = None,
     synthetic: Annotated[
-        float | None, typer.Option(help="Share of synthetic words.", show_default="0.7 with --fonts, else none")
+        float | None,
+        typer.Option(
+            help="Share of synthetic words, relative to those of --train.", show_default="0.7 with --fonts, else none"
+        ),
     ] = None,
     fonts: Annotated[
         list[str] | None,
         typer.Option(
-            help="Folder of fonts, font file or font list (.tsv), as PLACE or PLACE:SHARE.",
+            help="Folder of fonts, font file or font list (.tsv), as PLACE or PLACE:SHARE of the synthetic words.",
             show_default="the system's, if --synthetic is given",
         ),
     ] = None,
@@ -61,7 +64,8 @@ def train(
         int | None, typer.Option(help="Leave the convolutions as they are for the first so many steps.")
     ] = None,
     decay: Annotated[
-        int | None, typer.Option(help="End the run by letting the rate fall to 0 over so many steps.")
+        int | None,
+        typer.Option(help="End the run by letting the rate fall to 0 over so many steps (a tenth at most of warm-up)."),
     ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="End the run by letting the rate fall to 0 over so many minutes of training.")
@@ -77,7 +81,7 @@ def train(
     batch: Annotated[int | None, typer.Option(help="Samples of a batch.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches of an update, of each process.")] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate after warm-up.")] = None,
-    warm_up: Annotated[int | None, typer.Option(help="Steps of warm-up.")] = None,
+    warm_up: Annotated[int | None, typer.Option(help="Steps of warm-up of a run that is not branched off.")] = None,
     average: Annotated[float | None, typer.Option(help="Decay of the moving average of the weights.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or no (float32).")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that draw words.")] = None,
@@ -99,7 +103,7 @@ def train(
     from rich.console import Console
 
     from crnn.charset import read_charset
-    from crnn.cli._train_config import branched, continued, fine_tuned, new, place_and_share, trained_by
+    from crnn.cli._train_config import begun_again, branched, continued, fine_tuned, new, place_and_share, trained_by
     from crnn.cli._train_screen import say
     from crnn.training.checkpoints import STATE
     from crnn.training.config import CONFIG, TrainConfig
@@ -147,12 +151,12 @@ def train(
         if processes.main and not find_rate:
             _check_place(run)
         has_config, has_state = (processes.from_main((run / name).exists) for name in (CONFIG, STATE))
-        if has_config:
+        if has_config and has_state:
             config = continued(processes.from_main(lambda: TrainConfig.load(run)), given, run)
-            if config.lineage and not (has_state or init or origin):
-                raise OptionError(f"{run} was stopped before its first state was saved: give --init or --from again")
-            if has_state and (init or origin):
+            if init or origin:
                 say(out, f"{run} goes on from its own state; --init and --from are for a new run")
+        elif has_config and not (init or origin):
+            config = begun_again(processes.from_main(lambda: TrainConfig.load(run)), given, run)
         elif origin is not None:
             config = branched(origin, given)
         elif init is not None:
@@ -237,11 +241,11 @@ def _find_rate(trainer: Trainer, json_file: Path | None, out: Console, err: Cons
             bar.update(task, completed=step, description=f"rate {rate:.1e}  loss {loss:.3f}")
 
         finding = finder.find_rate(trainer.losses, steps=finder.STEPS, report=show)
-    if json_file is not None and trainer.processes.main:
-        write_whole(json_file, json.dumps(asdict(finding), indent=1) + "\n")
     say(out, "    rate     loss")
     for line in finding.lines():
         say(out, line)
+    if json_file is not None and trainer.processes.main:
+        write_whole(json_file, json.dumps(asdict(finding), indent=1) + "\n")
     if finding.suggestion is None:
         say(out, "the loss fell at no rate: look at the data (crnn data check), or begin with other weights")
         raise typer.Exit(1)

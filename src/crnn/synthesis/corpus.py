@@ -127,7 +127,7 @@ class Corpus:
     def label(self, text: Text) -> str:
         """What the network has to write for a text; empty where it cannot, or where its letter case does not show."""
         if self._folds:
-            return alnum36(text.drawn)
+            return alnum36(text.shown)
         return text.drawn if self._charset.can_encode(text.drawn) and not text.small_capitals else ""
 
     def word(self, dice: Random) -> str:

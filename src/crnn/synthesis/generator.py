@@ -180,3 +180,6 @@ class Photographs:
             where = f"{self._reader.path}: {self._reader.key(index)}"
             raise DatasetError(f"{where} is no picture that OpenCV can decode: take it out of the backgrounds")
         return picture  # type: ignore[return-value]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_decoded": {}, "_kept": 0}

@@ -103,6 +103,10 @@ def lay_out(text: Text, face: Face, shape: Shape, dice: Random) -> Line | None:
     hb.shape(font, buffer, {"liga": False, "clig": False} if loose else {})
     pens: list[tuple[int, float, float, float, float]] = []  # glyph, pen x, advance, rise, size
     x = 0.0
+    bare = {info.cluster for info in buffer.glyph_infos if not text.shown[info.cluster].isspace()}
+    bare -= {info.cluster for info in buffer.glyph_infos if face.extents(info.codepoint) is not None}
+    if bare:
+        return None
     for info, position in zip(buffer.glyph_infos, buffer.glyph_positions, strict=True):
         small = text.small_capitals and lower[info.cluster]
         size = SMALL_CAPITAL if small else 1.0

@@ -14,6 +14,7 @@ from crnn.files import write_whole
 from crnn.spec import FRAME_PITCH, ModelSpec
 
 CONFIG = "config.json"
+_LATER = ("resampling", "mean", "std")  # older files lack them, and mean the defaults
 _NOT_NEGATIVE = ("synthetic", "warm_up", "decay", "minutes", "steps", "freeze", "stop_after", "workers", "weight_decay")
 
 
@@ -28,6 +29,8 @@ class TrainConfig:
         fonts, words, backgrounds: what synthetic words are made of (see ``crnn synth``).
         charset: the characters the network writes, in the order of its classes.
         width: of the network's input, in pixels.
+        resampling, mean, std: how pictures are prepared (see :class:`crnn.spec.ModelSpec`): as for the weights that a
+            run begins with.
         seed: of the weights' first values and of the sample stream.
         batch: words of a batch; each process takes ``accumulate`` batches a step.
         accumulate: batches whose gradients make up one update. BatchNorm sees each batch by itself.
@@ -57,6 +60,9 @@ class TrainConfig:
     backgrounds: str = ""
     charset: str = ALNUM36.symbols
     width: int = 100
+    resampling: str = "bicubic"
+    mean: float = 0.5
+    std: float = 0.5
     seed: int = 0
     batch: int = 64
     accumulate: int = 1
@@ -93,6 +99,8 @@ class TrainConfig:
         for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise OptionError(f"{name} must not be negative")
+        if not 0 <= self.seed < 2**63:
+            raise OptionError(f"seed must be from 0 to {2**63 - 1}, not {self.seed}")
         if not 0 <= self.average < 1:
             raise OptionError(f"average must be from 0 to below 1, not {self.average}")
         if self.decay and self.minutes:
@@ -108,6 +116,9 @@ class TrainConfig:
             charset=Charset(self.charset),
             width=self.width,
             steps=self.width // FRAME_PITCH + 1,
+            resampling=self.resampling,
+            mean=self.mean,
+            std=self.std,
             licence=self.licence,
             lineage=self.lineage,
         )
@@ -129,6 +140,7 @@ class TrainConfig:
         if not isinstance(values, dict):
             raise OptionError(f"{path} is no configuration of a run: it holds no JSON object")
         types = {field.name: str(field.type) for field in fields(cls)}
+        values = {**{name: getattr(cls, name) for name in _LATER}, **values}
         for what, names in (("unknown", values.keys() - types), ("missing", types.keys() - values)):
             if names:
                 raise OptionError(f"{path} has {what} entries: {', '.join(sorted(names))}")

@@ -56,7 +56,9 @@ class RealWords:
         if not (self.held_out if validation else self.training):
             what = "validate" if validation else "train"
             first = f", the first because {self.skipped[0].reason}" if self.skipped else ""
-            raise DatasetError(f"{path} has no usable word to {what} on: {len(self.skipped)} were left out{first}")
+            held = f", {len(self.held_out)} held out, as every tenth is" if self.held_out else ""
+            left = f"{len(self.skipped)} were left out{first}{held}"
+            raise DatasetError(f"{path} has no usable word to {what} on: {left}")
         self._decoded: dict[int, NDArray[np.uint8]] = {}
         self._bytes = 0
 

@@ -20,7 +20,7 @@ from crnn.ctc import greedy
 from crnn.datasets.lmdb import LmdbReader
 from crnn.errors import CrnnError, DatasetError
 from crnn.images import normalise, prepare
-from crnn.protocols import alnum36
+from crnn.protocols import COMPARED, protocol_of
 from crnn.spec import ModelSpec
 from crnn.training.folding import network_of
 
@@ -63,18 +63,18 @@ def compare(weights: Mapping[str, Tensor], spec: ModelSpec, chosen: str, words: 
     """Read up to 300 words of an LMDB, spread over all of it, with the gates as ``chosen`` and the other way round.
 
     ``weights`` are ours, made by the ``chosen`` order; a word is right if it equals its label under the protocol
-    alnum36. Raises DatasetError if the data set cannot be opened or no word of it can be used.
+    of the spec's charset. Raises DatasetError if the data set cannot be opened or no word of it can be used.
     """
     images, labels = _sample(words, spec)
     (other,) = set(ORDERS) - {chosen}
-    hits = {}
+    hits, compared = {}, COMPARED[protocol_of(spec.charset)]
     for order, state in ((chosen, weights), (other, swap(weights))):
         network = network_of(state, spec.trunk)
         texts: list[str] = []
         with torch.no_grad():
             for start in range(0, len(images), _BATCH):
                 texts += greedy(network(images[start : start + _BATCH]).numpy()).texts(spec.charset)
-        hits[order] = np.array([alnum36(text) == label for text, label in zip(texts, labels, strict=True)])
+        hits[order] = np.array([compared(text) == label for text, label in zip(texts, labels, strict=True)])
     only_one, both_ways = int((hits[chosen] != hits[other]).sum()), int(hits[chosen].sum()) - int(hits[other].sum())
     sure = abs(both_ways) / math.sqrt(only_one) if only_one else 0.0
     return Verdict(chosen, len(labels), {order: int(hit.sum()) for order, hit in hits.items()}, sure)
@@ -83,10 +83,10 @@ def compare(weights: Mapping[str, Tensor], spec: ModelSpec, chosen: str, words: 
 def _sample(path: Path, spec: ModelSpec) -> tuple[Tensor, list[str]]:
     """(float32[N, channels, height, width], labels under the protocol); words that cannot be read are left out."""
     reader = LmdbReader(path)
-    pictures, labels = [], []
+    pictures, labels, compared = [], [], COMPARED[protocol_of(spec.charset)]
     for i in np.unique(np.linspace(0, len(reader) - 1, WORDS).astype(int)).tolist() if len(reader) else []:
         try:
-            picture, label = prepare(reader.image(i, spec.picture_mode), spec), alnum36(reader.label(i))
+            picture, label = prepare(reader.image(i, spec.picture_mode), spec), compared(reader.label(i))
         except CrnnError:
             continue
         if label:

@@ -18,6 +18,7 @@ from crnn.training.adaptation import adapt
 from crnn.training.checkpoints import load_weights
 from crnn.training.data import SampleStream
 from crnn.training.folding import is_folded, unfold
+from crnn.training.network import HIDDEN
 
 BUNDLED = "bundled"
 MEASURED = 2048  # training images for BatchNorm's statistics
@@ -53,9 +54,11 @@ def initial_weights(path: Path, stream: SampleStream) -> dict[str, Tensor]:
     (:func:`crnn.training.adaptation.adapt`). The width of the pictures is free: no weight depends on it.
 
     Raises CheckpointError if the weights are of another network than the stream's spec: its trunk does not show in
-    their shapes.
+    their shapes; or if its LSTMs are wider or narrower than the paper's.
     """
     state_dict, spec = read_weights(path)
+    if (hidden := state_dict["rnn.0.fw_rnn.weight_hh_l0"].shape[1]) != HIDDEN:
+        raise CheckpointError(f"{path}: its LSTMs have {hidden} units, and training is of {HIDDEN}")
     for name in ("trunk", "channels"):
         if getattr(spec, name) != (wanted := getattr(stream.spec, name)):
             raise CheckpointError(f"{path}: its {name} is {getattr(spec, name)!r}, and training is of {wanted!r}")

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 # Table 1 of the paper, from the input up: output channels, kernel size, padding, and the max pooling that follows as
 # (kernel, stride, padding). Pools at stride (2, 1) halve the height alone, so that narrow letters keep their columns.
+HIDDEN = 256  # units of an LSTM
 _HALVE = (2, 2, 0)
 _HALVE_HEIGHT = (2, (2, 1), (0, 1))
 LAYERS = (
@@ -66,7 +67,7 @@ class CRNN(nn.Module):
     """
 
     def __init__(
-        self, classes: int = 37, channels: int = 1, hidden: int = 256, batch_norm: bool = True, trunk: str = "crnn"
+        self, classes: int = 37, channels: int = 1, hidden: int = HIDDEN, batch_norm: bool = True, trunk: str = "crnn"
     ) -> None:
         super().__init__()
         self.batch_norm = batch_norm

@@ -28,13 +28,14 @@ def word_generator(
 
 
 def open_sources(config: TrainConfig) -> tuple[SampleStream, list[RealWords], list[str]]:
-    """(stream, sets to validate on, what to tell the user of each: words used, held out, left out and why)."""
+    """(stream, sets to validate on, what to tell the user of each: share, words used, held out, left out and why)."""
     spec = config.spec
     real = [(RealWords(Path(path), spec), share) for path, share in config.train]
+    total = sum(share for _, share in real) + (config.synthetic if config.fonts else 0.0)
     notes = [
-        f"{words.path}: {len(words.training)} words to train on, {len(words.held_out)} held out, "
-        f"left out: {summary(words.skipped)}"
-        for words, _ in real
+        f"{words.path}: {share / total:.0%} of the samples; {len(words.training)} words to train on, "
+        f"{len(words.held_out)} held out, left out: {summary(words.skipped)}"
+        for words, share in real
     ]
     validation = [RealWords(Path(path), spec, validation=True) for path in config.validate]
     notes += [
@@ -46,6 +47,9 @@ def open_sources(config: TrainConfig) -> tuple[SampleStream, list[RealWords], li
         if config.synthetic <= 0:
             raise OptionError("--fonts is given, but --synthetic 0 leaves no share for synthetic words")
         generator = word_generator(config.fonts, config.words, config.backgrounds, config.seed, spec)
-        notes.append(f"synthetic words: {len(generator.fonts.faces)} faces, {len(generator.corpus)} words")
+        notes.append(
+            f"synthetic words: {config.synthetic / total:.0%} of the samples; {len(generator.fonts.faces)} faces, "
+            f"{len(generator.corpus)} words"
+        )
         sources.append((generator, config.synthetic))
     return SampleStream(sources, spec, config.seed), validation or [words for words, _ in real], notes

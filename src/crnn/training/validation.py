@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -63,11 +64,10 @@ def validate(network: nn.Module, held_out: HeldOut, device: torch.device, proces
         logp = network(images.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
         texts += greedy(logp).texts(held_out.spec.charset)
     texts = processes.gathered(texts)
-    rows, start = [], 0
-    for name, count in [*held_out.sets, ("all", len(texts))]:
-        start = 0 if name == "all" else start
-        if count:
-            scores = score(held_out.labels[start : start + count], texts[start : start + count])
+    rows, ends = [], accumulate(count for _, count in held_out.sets)
+    sets = [(name, slice(end - count, end)) for (name, count), end in zip(held_out.sets, ends, strict=True)]
+    for name, which in [*sets, ("all", slice(None))]:
+        if labels := held_out.labels[which]:
+            scores = score(labels, texts[which])
             rows.append((name, scores.accuracy, scores.ned))
-        start += count
     return Validation(tuple(rows))
