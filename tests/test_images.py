@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from crnn.engines import check_batch
-from crnn.errors import ImageError
+from crnn.errors import ImageError, PixelLimitError
 from crnn.images import decode_gray, normalise, open_gray, open_picture, prepare
 from crnn.spec import ModelSpec
 
@@ -215,6 +216,20 @@ def test_the_pixel_limit_divides_huge_from_bomb() -> None:
     for source in (data, Image.new("1", (300, 100)), np.zeros((100, 300), np.uint8)):
         with pytest.raises(ImageError, match="300 x 100 pixels are over the limit of 29,999"):
             open_gray(source, pixel_limit=29_999)
+
+
+def test_the_pixel_limit_counts_what_a_file_hides() -> None:
+    """An icon says 16 x 16 and holds a larger PNG; a TIFF of 64 x 64 is one tile of 512 x 256."""
+    png = encoded(Image.new("L", (300, 200)), "PNG")
+    icon = struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(png), 22) + png
+    tags = [(256, 64), (257, 64), (258, 8), (259, 1), (262, 1), (277, 1)]
+    tags += [(322, 512), (323, 256), (324, 8 + 2 + 12 * 10 + 4), (325, 512 * 256)]
+    tiff = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + b"".join(struct.pack("<2H2I", n, 4, 1, v) for n, v in tags)
+    tiff += bytes(4 + 512 * 256)
+    for data, size, told in ((icon, 60_000, "300 x 200"), (tiff, 131_072, "512 x 256")):
+        assert decode_gray(data, pixel_limit=size).width in (64, 300)
+        with pytest.raises(PixelLimitError, match=f"{told} pixels are over the limit"):
+            decode_gray(data, pixel_limit=size - 1)
 
 
 def test_normalise_follows_the_deliverables_arithmetic() -> None:

@@ -138,6 +138,25 @@ def test_tar(tmp_path: Path, mode: str) -> None:
     assert [value for _, value in found(tmp_path / "no suffix")[0]] == [1, 2, 3]
 
 
+def test_a_tar_on_something_that_cannot_seek() -> None:
+    """As a file over HTTP, whose server sends it without a length."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as written:
+        member = tarfile.TarInfo("a.png")
+        member.size = 3
+        written.addfile(member, io.BytesIO(b"abc"))
+
+    class Stream:
+        read = io.BytesIO(file.getvalue()).read
+
+        def seek(self, *_: object) -> int:
+            raise ValueError("cannot seek")
+
+        tell = seek
+
+    assert list(tar.tar_members(Stream(), "a.tar", (".png",))) == [("a.png", b"abc")]
+
+
 def test_a_tar_in_several_xz_streams(tmp_path: Path) -> None:
     whole, path = archive({f"{i}.png": png(i) for i in range(4)}), tmp_path / "words.tar.xz"
     streams = [lzma.compress(whole[start : start + 1500]) for start in range(0, len(whole), 1500)]

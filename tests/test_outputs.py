@@ -153,3 +153,15 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True)
     assert done.stdout == f"{path}: cannot be written (File too large)\n"
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
+def test_two_processes_do_not_write_into_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "words.jsonl"
+    with ResultFile(path) as first:
+        first.add(word("a.png"))
+        with pytest.raises(OptionError, match=r"words\.jsonl: another process is writing to it"), ResultFile(path):
+            pass
+        first.add(word("b.png"))
+    with ResultFile(path) as second:
+        assert second.sources == {"a.png", "b.png"}

@@ -34,6 +34,8 @@ PIXEL_LIMIT = 64_000_000
 # decoders only when it gets that far down the list. JPEG stands for MPO too.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "DIB", "ICO", "QOI", "PCX")
 
+_TILE = (322, 323)  # TIFF's tags of the width and the length of a tile
+
 # fmt: off
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm",
@@ -151,7 +153,8 @@ def _from_file(file: BinaryIO, mode: Mode, name: str, pixel_limit: int) -> Image
     file.seek(0)
     try:
         with Image.open(file, formats=FORMATS) as image:
-            _check_size(image.size, name, pixel_limit)
+            for size in (image.size, *_sizes_within(image)):
+                _check_size(size, name, pixel_limit)
             image.load()
             return _from_pillow(image, mode, name, pixel_limit)
     except ImageError:
@@ -165,6 +168,15 @@ def _from_file(file: BinaryIO, mode: Mode, name: str, pixel_limit: int) -> Image
         ) from None
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files: struct.error, KeyError, ...
         raise ImageError(f"{name}: damaged or truncated picture ({_one_line(error)})") from None
+
+
+def _sizes_within(image: Any) -> list[tuple[int, int]]:
+    """What a file that has been opened would unpack beside the size that it says."""
+    if image.format == "ICO":  # the picture in it has a size of its own
+        return [image.ico.frame(image.ico.getentryindex(image.size)).size]
+    if image.format == "TIFF" and all(tag in image.tag_v2 for tag in _TILE):  # which may be larger than the picture
+        return [tuple(image.tag_v2[tag] for tag in _TILE)]
+    return []
 
 
 def _from_pillow(image: Image.Image, mode: Mode, name: str, pixel_limit: int) -> Image.Image:

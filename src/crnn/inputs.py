@@ -105,7 +105,10 @@ def _at(name: str, recursive: bool, skip: _Skip) -> Iterator[Item]:
 def _file(name: str, skip: _Skip) -> Iterator[Item]:
     """A file whose name does not say what it is: its first bytes do."""
     with _opened(name) as file:
-        head = file.read(tarfile.BLOCKSIZE)
+        try:
+            head = file.read(tarfile.BLOCKSIZE)
+        except OSError as error:
+            raise ImageError(f"{name}: cannot be read ({why(error)})") from None
         if is_tar(head, name):
             yield from _tar(Forward(file, head), name, skip)
         elif is_lmdb(head):

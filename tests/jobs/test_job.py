@@ -21,8 +21,9 @@ from crnn.errors import DatasetError, OptionError
 from crnn.jobs import pictures, shards
 from crnn.jobs.reading import TooManyErrors
 from crnn.jobs.run import Here, Status, run
-from crnn.jobs.storage import Place
+from crnn.jobs.storage import Place, place
 from crnn.jobs.units import MOST_WORDS, Layout
+from crnn.word import Word
 
 COUNT = 40
 ALL = [f"{i:06}" for i in range(COUNT)]
@@ -303,6 +304,65 @@ def test_a_disk_that_is_gone_stops_it(source: Path, tmp_path: Path, monkeypatch:
     assert not [row for row in rows(tmp_path / "out") if row["error"]]
     do(source, tmp_path / "out")
     assert texts(tmp_path / "out") == ALL
+
+
+def test_a_file_that_cannot_be_read_may_be_the_files_fault(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "_WAITS", (0.0, 0.0))
+    read, tries = Place.read, [0]
+
+    def failing(self: Place) -> bytes:
+        if self.path.endswith("25.png"):
+            tries[0] += 1
+            if tries[0] <= most:
+                raise OSError(errno.EIO, "Input/output error")
+        return read(self)
+
+    monkeypatch.setattr(Place, "read", failing)
+    most = 2  # of three attempts
+    assert do(source, tmp_path / "passed")["counts"]["errors"] == 0
+    tries[0], most = 0, 3
+    do(source, tmp_path / "damaged")
+    [lost] = [row for row in rows(tmp_path / "damaged") if row["error"]]
+    assert lost["error"] == "cannot be read (Input/output error)"
+
+
+def test_an_empty_folder_where_a_disk_was_mounted(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Place.read
+
+    def unmounted(self: Place) -> bytes:
+        if self.path.endswith("25.png"):
+            source.rename(tmp_path / "unmounted")
+            source.mkdir()
+        return read(self)
+
+    monkeypatch.setattr(Place, "read", unmounted)
+    with pytest.raises(DatasetError, match="in: is not there; no disk is mounted there any more, or not here"):
+        do(source, tmp_path / "out")
+    assert not [row for row in rows(tmp_path / "out") if row["error"]]
+
+
+def test_rows_that_cannot_be_written_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "_ROWS", 2)
+    writer = shards.ShardWriter(place(tmp_path), 0, "job", shards.schema(characters=False, kept=False))
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer._writer, "write_table", full)
+    writer.add(Word("a", 0.5, (), "a.png"))
+    with pytest.raises(OptionError, match=r"part-000000\.parquet: cannot be written \(No space left on device\)"):
+        writer.add(Word("b", 0.5, (), "b.png"))
+    writer.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_password_in_a_url_is_not_written_down() -> None:
+    assert place("http://user:secret@127.0.0.1/x/t.tar").url == "http://user@127.0.0.1/x/t.tar"
+    assert place("http://127.0.0.1:8080/a:b@c.tar").url == "http://127.0.0.1:8080/a:b@c.tar"
 
 
 def test_an_archive_on_a_storage_that_fails(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -418,3 +418,24 @@ def test_who_waited_for_a_crowd_in_vain_is_the_last_to(monkeypatch: pytest.Monke
         for _ in range(5):
             assert client.read(png("alone")).texts == ["alone"]
         assert not pauses
+
+
+TOLD_TO_STOP = """
+import os, signal, sys, time
+from crnn.engines import lanes
+
+def slow(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(30)
+
+lanes.Lanes = slow
+sys.argv = ["crnn", "serve", "--port", "0"]
+from crnn.__main__ import main
+main()
+"""
+
+
+def test_it_can_be_stopped_while_the_engine_opens() -> None:
+    """A container's first process is not ended by a signal that it does not take."""
+    done = subprocess.run([sys.executable, "-c", TOLD_TO_STOP], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

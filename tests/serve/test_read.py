@@ -145,6 +145,12 @@ def test_limits_are_told(client: Client) -> None:
     assert client.read_json(images=[""] * 9).code == "too_many_images"
     words = [f"w{i}" for i in range(21)]
     assert client.read_json(images=[""], lexicon=words).code == "lexicon_too_large"
+    lines = b"a\n" * 81
+    assert client.read_form(("image", "", png("x")), ("lexicon", None, lines)).code == "lexicon_too_large"
+    image = base64.b64encode(png("x")).decode()
+    signs = [f'{word}, [{{"{word}' + "," * 10 for word in words[:20]]  # in strings they are no values
+    assert client.read_json(images=[image], lexicon=signs).status == 200
+    assert client.read_json(images=[image], lexicon=[[]] * 200).code == "too_large"
     squeezed = client.send("POST", "/v1/read", png("x"), Content_Encoding="gzip")
     assert (squeezed.status, squeezed.code) == (415, "encoding")
     head = b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 600_000
@@ -277,6 +283,18 @@ def test_a_client_that_would_rather_speak_another_protocol(client: Client) -> No
     for pieces in ((head + data + last,), (head[:90], head[90:], data[:50], data[50:], last)):
         answers = everything(raw(client.port, *pieces))
         assert b'"text":"java"' in answers and b'"alive"' in answers
+    with raw(client.port, head + data) as connection:  # and in each request that follows on the connection
+        for _ in range(3):
+            assert b'"text":"java"' in connection.recv(4096)
+            connection.sendall(head + data)
+
+
+def test_an_empty_line_after_a_request_does_not_keep_a_connection() -> None:
+    with serving(body_seconds=0.2) as other, raw(other.port, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n") as connection:
+        assert b'"alive"' in connection.recv(4096)
+        connection.sendall(b"\r\n")
+        connection.settimeout(10)
+        assert connection.recv(4096) == b""  # closed, after the time that a request may take
 
 
 def test_bars_are_read() -> None:

@@ -76,6 +76,8 @@ def serve(
 
     import logging
     import os
+    import signal
+    import sys
     import warnings
 
     from PIL import Image
@@ -102,6 +104,8 @@ def serve(
         api_key=api_key,
         cors=tuple(cors or ()),
     )
+    # In a container, the first process is not ended by a signal that nobody takes; server.run has its own way later.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with server.listen(host, port) as bound:
         path, name, _ = resolve(model, engine)
         lanes = Lanes(path, name, threads or usable_processors(), precision)

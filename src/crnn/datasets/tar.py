@@ -43,7 +43,8 @@ def tar_members(file: Any, name: str, suffixes: tuple[str, ...]) -> Iterator[tup
                 else:
                     data = tar.extractfile(member)
                     yield member.name, data.read() if data else b""
-        file.seek(file.tell() + (1 << 20))  # the padding at its end, so that whoever writes the pipe is not cut off
+        if isinstance(file, Forward):  # the padding at its end, so that whoever writes the pipe is not cut off
+            file.seek(file.tell() + (1 << 20))
     except CrnnError:
         raise
     except Exception as error:  # tarfile, gzip and the others raise almost anything on damaged archives

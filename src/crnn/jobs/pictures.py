@@ -27,6 +27,8 @@ _OUT_OF_REACH = frozenset(
     (errno.ENOTCONN, errno.ETIMEDOUT, errno.ESTALE, errno.ENODEV, errno.EHOSTDOWN, errno.EHOSTUNREACH)
 )
 """What a mounted file system says when its server is gone: that is no fault of the file."""
+_PERHAPS = frozenset((errno.EIO,))
+"""What it may say then as well, and a broken disk of a file on it."""
 _ROWS = 64  # of a Parquet file, held at a time
 
 
@@ -105,7 +107,10 @@ def _fetch(root: Place, unit: Unit) -> bytes | Lost:
             if refused or isinstance(error, FileNotFoundError | IsADirectoryError):
                 _require(root)
                 return Lost(f"cannot be opened ({why(error)})")
-            if file.local and not (isinstance(error, OSError) and error.errno in _OUT_OF_REACH):
+            number = error.errno if isinstance(error, OSError) else None
+            its_own = file.local and number not in _OUT_OF_REACH
+            if its_own and (wait is None or number not in _PERHAPS):
+                _require(root)
                 return Lost(f"cannot be read ({why(error)})")
             if wait is None:
                 raise DatasetError(f"{file}: cannot be read ({why(error)})") from None
@@ -118,7 +123,14 @@ def _require(root: Place) -> None:
     It may be gone, or the key to it have expired.
     """
     if root.local:
-        if not os.path.lexists(root.path):
+        try:
+            there = os.path.lexists(root.path)
+            if there and os.path.isdir(root.path):
+                with os.scandir(root.path) as entries:
+                    there = next(entries, None) is not None
+        except OSError as error:
+            raise DatasetError(f"{root}: cannot be read ({why(error)})") from None
+        if not there:  # or an empty folder, as a disk leaves that is not mounted any more
             raise DatasetError(f"{root}: is not there; no disk is mounted there any more, or not here")
         return
     root.fs.invalidate_cache()  # or it would say what it was

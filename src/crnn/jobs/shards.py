@@ -68,7 +68,8 @@ class ShardWriter:
         self._columns = columns.with_metadata({_JOB: job.encode()})
         self._held: list[Word] = []
         self._stack = ExitStack()
-        file = self._stack.enter_context(replaced(shard(output, part)))
+        self._shard = shard(output, part)
+        file = self._stack.enter_context(replaced(self._shard))
         self._writer = self._stack.enter_context(pq.ParquetWriter(file, self._columns))
 
     def add(self, word: Word) -> None:
@@ -100,7 +101,10 @@ class ShardWriter:
     def _flush(self) -> None:
         held, self._held = self._held, []
         columns = {name: [_VALUES[name](word) for word in held] for name in self._columns.names}
-        self._writer.write_table(pa.table(columns, schema=self._columns))
+        try:
+            self._writer.write_table(pa.table(columns, schema=self._columns))
+        except Exception as error:  # drivers raise more than OSError
+            raise OptionError(f"{self._shard}: cannot be written ({why(error)})") from None
 
 
 _VALUES: dict[str, Any] = {

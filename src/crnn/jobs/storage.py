@@ -6,6 +6,7 @@ https://filesystem-spec.readthedocs.io
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ from crnn.datasets.tar import why
 from crnn.errors import CrnnError, DatasetError, OptionError
 from crnn.files import replaced as replaced_here
 
+_PASSWORD = re.compile(r"(://[^/@:]*):[^/@]*@")  # of a URL, which is written into results and messages
+
 
 @dataclass(frozen=True)
 class Place:
@@ -27,7 +30,7 @@ class Place:
     path: str
     """As the file system calls it."""
     url: str
-    """As the user calls it: an absolute path on this machine, a URL elsewhere."""
+    """As the user calls it: an absolute path on this machine, a URL elsewhere, without a password."""
 
     def __str__(self) -> str:
         return self.url
@@ -107,7 +110,7 @@ def place(url: str | os.PathLike[str]) -> Place:
     if _is_local(fs):
         path = os.path.abspath(path)
         return Place(fs, path, path)
-    return Place(fs, path, name.rstrip("/"))
+    return Place(fs, path, _PASSWORD.sub(r"\1@", name.rstrip("/")))
 
 
 @contextmanager

@@ -85,7 +85,14 @@ def asked(content_type: str, query: str, body: bytes, settings: Settings) -> Ask
 
 def require_few(body: bytes, limit: int) -> None:
     """Refuse JSON of more values than any good request has: each would take a hundred times its bytes as an object."""
-    if sum(body.count(sign) for sign in (b",", b"[", b"{")) > limit:
+
+    def few(text: bytes) -> bool:
+        return sum(text.count(sign) for sign in (b",", b"[", b"{")) <= limit
+
+    if few(body):
+        return
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # without escapes, every second piece is a string
+    if plain.count(b'"') > 2 * limit + 2 or not few(b"".join(plain.split(b'"')[::2])):
         raise Fault(413, "too_large", f"the JSON has more than {limit:,} values")
 
 
@@ -198,6 +205,9 @@ class _Form:
         self._fields += 1
         if self._fields > _FIELDS:
             raise _malformed(f"the form has more than {_FIELDS} fields besides pictures")
+        if name == "lexicon" and max(map(data.count, (b"\n", b"\r"))) > 4 * self._settings.lexicon_words:
+            what = f"a lexicon may have {self._settings.lexicon_words:,} words, and this one has far more lines"
+            raise Fault(413, "lexicon_too_large", what)
         text = data.decode("utf-8", "replace")
         if name == "lexicon":
             if text.strip():  # an empty box of a page

@@ -74,9 +74,11 @@ class _Connection(HttpToolsProtocol):
         """Some bytes of a request."""
         if self._refused or self.transport.is_closing():
             return
-        steps, self._data = self._steps, data
+        steps, self._data, self._took_again = self._steps, data, False
         super().data_received(data)
         self._data = b""
+        if self._is_idle() and self.timeout_keep_alive_task is None:  # Uvicorn's own was ended by some empty line
+            self._await_request()
         if self._text >= 0 and self._steps == steps:
             self._text += len(data)
             if self._text > _HEAD_BYTES and not self.transport.is_closing():
@@ -89,6 +91,7 @@ class _Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._step(0)
         self._in_head = True
+        self._request_is_there()  # the time of this one begins, whatever came before
         self._await_request()
 
     def on_headers_complete(self) -> None:
@@ -110,6 +113,10 @@ class _Connection(HttpToolsProtocol):
         if not self._asks_for_another_protocol():
             super().on_message_complete()
 
+    def _is_idle(self) -> bool:
+        answered = self.cycle is None or self.cycle.response_complete
+        return answered and self._text < 0 and not self.transport.is_closing()
+
     def _step(self, text: int) -> None:
         self._steps += 1
         self._text = text
@@ -122,7 +129,7 @@ class _Connection(HttpToolsProtocol):
         error = sys.exception()
         offset = error.args[0] if error is not None else 0
         asked = isinstance(error, httptools.HttpParserUpgrade) and self._asks_for_another_protocol()
-        if not asked or self._took_again:  # nobody asks twice on a connection
+        if not asked or self._took_again:  # what is taken again does not ask
             self.transport.close()
             return
         self._took_again = True
