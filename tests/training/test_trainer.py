@@ -306,7 +306,7 @@ def test_a_data_set_called_all_is_one_of_the_others(words: Path, tmp_path: Path)
     held_out.labels[:40] = ["0"] * 40  # so that the first set has other figures than the others
     network = CRNN().eval()
     with torch.no_grad():
-        network.rnn[1].embedding.bias[1] = 1e3  # which reads "0" everywhere
+        network.get_parameter("rnn.1.embedding.bias")[1] = 1e3  # which reads "0" everywhere
     found = validate(network, held_out, torch.device("cpu"), start())
     assert [(name, accuracy) for name, accuracy, _ in found.sets] == [
         ("lmdb", 1.0), ("all", 0.0), ("lmdb", 0.0), ("all", 1 / 3)
