@@ -19,21 +19,20 @@ def replaced(path: Path, *, shared: bool = False) -> Iterator[Path]:
     The hidden name follows from ``path``, so that what a killed process has left is used up by the next one; it ends in
     ``.tmp``, so that nobody takes it for a finished file. With ``shared`` it is a name of its own each time, for files
     that several processes may write at once.
-    If anything is raised, the hidden file is removed and ``path`` stays as it was. A link stays one, and what it leads
-    to is replaced.
+    If anything is raised, the hidden file is removed and ``path`` stays as it was. A link is replaced; what it leads to
+    stays as it was, for others may use it.
 
     Raises OptionError, as do OSErrors from within: the file cannot be written; or ``path`` is a pipe or a device.
     """
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         raise OptionError(f"{path}: a pipe or a device, not a file; give a file's name")
-    asked, path = path, Path(os.path.realpath(path)) if os.path.islink(path) else path
     own = f".{secrets.token_hex(4)}" if shared else ""
     temporary = path.with_name(f".{path.name}{own}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise OptionError(f"{asked}: cannot be written ({error.strerror or error})") from None
+        raise OptionError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
         with suppress(OSError):  # gone, if all is well
             temporary.unlink()

@@ -34,6 +34,7 @@ PIXEL_LIMIT = 64_000_000
 # decoders only when it gets that far down the list. JPEG stands for MPO too.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "DIB", "ICO", "QOI", "PCX")
 
+_ICON = b"\0\0\1\0"  # how ICO files begin
 _TILE = (322, 323)  # TIFF's tags of the width and the length of a tile
 
 # fmt: off
@@ -148,13 +149,19 @@ def _from_path(source: str | os.PathLike[str], mode: Mode, pixel_limit: int) -> 
 
 
 def _from_file(file: BinaryIO, mode: Mode, name: str, pixel_limit: int) -> Image.Image:
-    if not file.read(1):
+    head = file.read(6)
+    if not head:
         raise ImageError(f"{name}: empty")
-    file.seek(0)
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            for size in (image.size, *_sizes_within(image)):
+        if head[:4] == _ICON:  # which Pillow unpacks where it opens it
+            for size in _sizes_in_icon(file, int.from_bytes(head[4:], "little")):
                 _check_size(size, name, pixel_limit)
+        file.seek(0)
+        with Image.open(file, formats=FORMATS) as image:
+            _check_size(image.size, name, pixel_limit)
+            tags: Any = getattr(image, "tag_v2", {})  # of TIFF, where a tile may be larger than the picture
+            if all(tag in tags for tag in _TILE):
+                _check_size((tags[_TILE[0]], tags[_TILE[1]]), name, pixel_limit)
             image.load()
             return _from_pillow(image, mode, name, pixel_limit)
     except ImageError:
@@ -170,13 +177,19 @@ def _from_file(file: BinaryIO, mode: Mode, name: str, pixel_limit: int) -> Image
         raise ImageError(f"{name}: damaged or truncated picture ({_one_line(error)})") from None
 
 
-def _sizes_within(image: Any) -> list[tuple[int, int]]:
-    """What a file that has been opened would unpack beside the size that it says."""
-    if image.format == "ICO":  # the picture in it has a size of its own
-        return [image.ico.frame(image.ico.getentryindex(image.size)).size]
-    if image.format == "TIFF" and all(tag in image.tag_v2 for tag in _TILE):  # which may be larger than the picture
-        return [tuple(image.tag_v2[tag] for tag in _TILE)]
-    return []
+def _sizes_in_icon(file: BinaryIO, count: int) -> list[tuple[int, int]]:
+    """The sizes of the pictures in an ICO file, by their own headers: PNG's, or DIB's of twice the height."""
+    sizes = []
+    for i in range(count):
+        file.seek(6 + 16 * i + 12)
+        file.seek(int.from_bytes(file.read(4), "little"))
+        head = file.read(24)
+        if head[:4] == b"\x89PNG":
+            sizes.append((int.from_bytes(head[16:20]), int.from_bytes(head[20:24])))
+        elif len(head) >= 12:
+            width, height = (abs(int.from_bytes(head[k : k + 4], "little", signed=True)) for k in (4, 8))
+            sizes.append((width, max(1, height // 2)))
+    return sizes
 
 
 def _from_pillow(image: Image.Image, mode: Mode, name: str, pixel_limit: int) -> Image.Image:

@@ -21,7 +21,7 @@ from crnn.errors import DatasetError, OptionError
 from crnn.jobs import pictures, shards
 from crnn.jobs.reading import TooManyErrors
 from crnn.jobs.run import Here, Status, run
-from crnn.jobs.storage import Place, place
+from crnn.jobs.storage import Place, place, public
 from crnn.jobs.units import MOST_WORDS, Layout
 from crnn.word import Word
 
@@ -363,6 +363,12 @@ def test_rows_that_cannot_be_written_are_one_line(tmp_path: Path, monkeypatch: p
 def test_a_password_in_a_url_is_not_written_down() -> None:
     assert place("http://user:secret@127.0.0.1/x/t.tar").url == "http://user@127.0.0.1/x/t.tar"
     assert place("http://127.0.0.1:8080/a:b@c.tar").url == "http://127.0.0.1:8080/a:b@c.tar"
+    assert (
+        public("ftp://u:p@ss@h/x") == "ftp://u@h/x"
+        and public("simplecache::http://u:p@h/x@y") == "simplecache::http://u@h/x@y"
+    )
+    for url in ("github://org:repo@main/data", "abfs://words@account.dfs.core.windows.net/a", "s3://bucket/a:b@c"):
+        assert public(url) == url
 
 
 def test_an_archive_on_a_storage_that_fails(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:

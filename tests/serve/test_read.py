@@ -151,6 +151,8 @@ def test_limits_are_told(client: Client) -> None:
     signs = [f'{word}, [{{"{word}' + "," * 10 for word in words[:20]]  # in strings they are no values
     assert client.read_json(images=[image], lexicon=signs).status == 200
     assert client.read_json(images=[image], lexicon=[[]] * 200).code == "too_large"
+    wide = ('{"a": "\\"", "images": [' + "[], " * 200 + "[]]}").encode("utf-16-le")
+    assert client.read(wide, kind="application/json").code == "too_large"
     squeezed = client.send("POST", "/v1/read", png("x"), Content_Encoding="gzip")
     assert (squeezed.status, squeezed.code) == (415, "encoding")
     head = b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 600_000

@@ -214,9 +214,11 @@ def test_bundled_weights_begin_a_run_on_other_characters(words: Path, tmp_path: 
     assert other.exit_code == 2 and "--charset" in other.stderr
     branch = CliRunner().invoke(app, ["train", str(tmp_path / "b"), "--from", str(run), "--charset", "abc"])
     assert branch.exit_code == 2 and "--init" in branch.stderr
-    (run / "state.pt").unlink()
+    for name in ("state.pt", "weights.safetensors"):
+        (run / name).rename(tmp_path / name)
     lost = CliRunner().invoke(app, ["train", str(run)])
-    assert lost.exit_code == 2 and "give --init or --from again" in lost.stderr
+    assert lost.exit_code == 2 and "give the whole command again, with --init or --from" in lost.stderr
+    (tmp_path / "weights.safetensors").rename(run / "weights.safetensors")
     heir = ["train", str(tmp_path / "heir"), "--train", str(words), "--workers", "0", "--precision", "no"]
     heir += ["--init", str(run), "--batch", "2", "--steps", "1"]
     assert CliRunner().invoke(app, heir).exit_code == 0

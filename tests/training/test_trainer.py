@@ -21,7 +21,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from crnn.cli import app
-from crnn.cli._train_config import branched, new, place_and_share
+from crnn.cli._train_config import begun_again, branched, new, place_and_share
 from crnn.cli._train_screen import Screen
 from crnn.datasets.lmdb import LmdbReader, LmdbWriter
 from crnn.errors import CheckpointError, CrnnError, OptionError
@@ -267,6 +267,8 @@ def test_a_run_keeps_its_configuration(words: Path, tmp_path: Path) -> None:
     assert first.exit_code == 0, first.output
     again = CliRunner().invoke(app, [*arguments, "--steps", "3"])
     assert again.exit_code == 0 and "step 3, 6 samples in all" in again.output
+    for seed in ("-1", str(2**63)):
+        assert CliRunner().invoke(app, [*arguments, "--seed", seed]).exit_code == 2
     other = CliRunner().invoke(app, [*arguments, "--rate", "0.1"])
     assert other.exit_code == 2 and "--rate" in other.stderr and "--from" in other.stderr
 
@@ -287,6 +289,12 @@ def test_a_run_without_a_saved_state_begins_again_otherwise(words: Path, tmp_pat
     assert CliRunner().invoke(app, arguments).exit_code == 0
     config = TrainConfig.load(other)
     assert config.rate == 0.5 and config.lineage[-1] == "branched off run"
+    assert begun_again(replace(begun, decay=9), {"minutes": 5.0}, tmp_path / "new").decay == 0
+    drawn = replace(begun, fonts=("a",), synthetic=0.5, words="b")
+    assert begun_again(drawn, {"synthetic": 0.0}, tmp_path / "new").fonts == ()
+    (run / STATE).unlink()
+    lost = CliRunner().invoke(app, ["train", str(run), "--rate", "1e-4"])
+    assert lost.exit_code == 2 and "has weights and no state.pt" in lost.stderr
 
 
 def test_a_loss_that_is_no_number_does_not_stay_on_the_screen(words: Path, tmp_path: Path) -> None:
@@ -357,8 +365,6 @@ def test_shares_that_are_none_are_refused(share: str) -> None:
         ({"rate": 0.0}, "rate must be above 0"),
         ({"average": 1.0}, "average"),
         ({"decay": -1}, "decay must not be negative"),
-        ({"seed": -1}, "seed must be from 0"),
-        ({"seed": 2**63}, "seed must be from 0"),
     ],
 )
 def test_impossible_configurations_are_refused(change: dict[str, Any], message: str) -> None:

@@ -28,9 +28,20 @@ def continued(config: TrainConfig, given: dict[str, Any], run: Path) -> TrainCon
 
 def begun_again(config: TrainConfig, given: dict[str, Any], run: Path) -> TrainConfig:
     """The configuration of a run that ended before its first state was saved, with what is given anew."""
+    from crnn.training.checkpoints import STATE, WEIGHTS
+
+    if (run / WEIGHTS).exists():
+        raise OptionError(f"{run} has weights and no {STATE}, without which it cannot go on: give another folder")
     if config.lineage:
-        raise OptionError(f"{run} was stopped before its first state was saved: give --init or --from again")
-    return _of_use(replace(config, **(given if config.fonts else _with_fonts(given))))
+        raise OptionError(
+            f"{run} was stopped before its first state was saved: give the whole command again, with --init or --from"
+        )
+    anew: dict[str, Any] = {}
+    if given.get("decay") or given.get("minutes"):
+        anew |= {"decay": 0, "minutes": 0.0}
+    if not given.get("synthetic", config.synthetic):
+        anew |= {"fonts": (), "words": "", "backgrounds": ""}
+    return _of_use(replace(config, **{**anew, **(given if config.fonts else _with_fonts(given))}))
 
 
 def branched(origin: Path, given: dict[str, Any]) -> TrainConfig:

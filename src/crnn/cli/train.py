@@ -85,7 +85,7 @@ def train(
     average: Annotated[float | None, typer.Option(help="Decay of the moving average of the weights.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or no (float32).")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that draw words.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights and samples.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Seed of weights and samples.")] = None,
     validate_every: Annotated[int | None, typer.Option(help="Steps from one validation to the next.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, kept in their spec.")] = None,
     save_every: Annotated[float | None, typer.Option(help="Seconds from one saved state to the next.")] = None,

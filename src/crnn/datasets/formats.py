@@ -117,8 +117,8 @@ def _recognised(
         return "parquet"
     if archives and not inside.pictures:
         return "webdataset"
-    written = (path / name for name in scenes.values())
-    if (first := next((file for file in written if os.path.getsize(file) > _MARK), None)) and is_ground_truth(first):
+    first = next((file for name in scenes.values() if _says_something(file := path / name)), None)
+    if first is not None and is_ground_truth(first):
         return "scenes"
     if paired(*inside):
         return "pairs"
@@ -130,6 +130,13 @@ def _recognised(
         f"{path}: no labelled words in this folder: no data.mdb, no table of labels (.csv, .tsv, .jsonl, .txt), no"
         " Parquet file, no tar archive, no picture"
     )
+
+
+def _says_something(file: Path) -> bool:
+    try:
+        return os.path.getsize(file) > _MARK
+    except OSError:  # a link that leads nowhere
+        return False
 
 
 def _tables(path: Path, inside: Contents) -> list[Path]:

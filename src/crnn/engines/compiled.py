@@ -64,6 +64,8 @@ def beside(om: Path) -> Path:
 
 def is_description(path: Path) -> bool:
     """Whether there is a file at ``path`` that says what was compiled into an ``.om``."""
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         with path.open("rb") as file:
             return json.dumps(SCHEMA).encode() in file.read(100)

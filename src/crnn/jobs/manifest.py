@@ -13,7 +13,7 @@ from crnn.decoding.lexicon import Prior, as_lexicon
 from crnn.errors import DatasetError, OptionError
 from crnn.evaluation.report import model_entries
 from crnn.jobs.listing import Facts
-from crnn.jobs.storage import Place, replaced
+from crnn.jobs.storage import Place, public, replaced
 from crnn.jobs.units import Layout
 from crnn.reader import Reader
 
@@ -98,8 +98,9 @@ def _content(of: Mapping[str, Any]) -> str:
 
 def check(output: Place, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise OptionError, naming the first thing, if ``now`` would not go on with what ``then`` began."""
-    if then["input"]["url"] != now["input"]["url"]:
-        raise _other(output, "input", then["input"]["url"], now["input"]["url"])
+    began, goes_on = (public(job["input"]["url"]) for job in (then, now))  # older ones hold passwords
+    if began != goes_on:
+        raise _other(output, "input", began, goes_on)
     was, is_now = dict(_must_stay(then)), dict(_must_stay(now))
     for name in sorted(was | is_now):
         if was.get(name) != is_now.get(name):

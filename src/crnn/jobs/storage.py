@@ -18,7 +18,7 @@ from crnn.datasets.tar import why
 from crnn.errors import CrnnError, DatasetError, OptionError
 from crnn.files import replaced as replaced_here
 
-_PASSWORD = re.compile(r"(://[^/@:]*):[^/@]*@")  # of a URL, which is written into results and messages
+_PASSWORD = re.compile(r"(?<!github)(://[^/@:]*):[^/]*@")  # github://ORG:REPO@BRANCH/ has none there
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,11 @@ def base_name(info: dict[str, Any]) -> str:
     return str(info["name"]).rstrip("/").rpartition("/")[2]
 
 
+def public(url: str) -> str:
+    """A URL as it may be written into results and messages: without a password."""
+    return _PASSWORD.sub(r"\1@", url)
+
+
 def place(url: str | os.PathLike[str]) -> Place:
     """What a path or a URL (``s3://bucket/folder``) names.
 
@@ -104,13 +109,13 @@ def place(url: str | os.PathLike[str]) -> Place:
     try:
         fs, path = url_to_fs(name)
     except ImportError as error:
-        raise OptionError(f"{name}: its driver is missing ({why(error)})") from None
+        raise OptionError(f"{public(name)}: its driver is missing ({why(error)})") from None
     except Exception as error:  # an unknown protocol, or what a driver makes of a malformed URL
-        raise OptionError(f"{name}: not a path or URL that can be opened ({why(error)})") from None
+        raise OptionError(f"{public(name)}: not a path or URL that can be opened ({why(error)})") from None
     if _is_local(fs):
         path = os.path.abspath(path)
         return Place(fs, path, path)
-    return Place(fs, path, _PASSWORD.sub(r"\1@", name.rstrip("/")))
+    return Place(fs, path, public(name.rstrip("/")))
 
 
 @contextmanager

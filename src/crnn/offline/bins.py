@@ -141,9 +141,10 @@ def problem(path: Path, spec: ModelSpec) -> str | None:
             array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
         except Exception as error:  # NumPy raises almost anything on a damaged header
             return f"no NumPy array ({' '.join(str(error).split())[:100]})"
-        # Axes of size 1 may be there or not; the others in another order are another picture.
-        if array.dtype != spec.input_dtype or _longer(array.shape) != _longer(spec.input_shape):
-            wanted = f"{count:,} {spec.input_dtype} values ({_times(spec.input_shape)})"
+        # Axes of size 1 may be there or not, or one alone; the others in another order are another picture.
+        fits = array.shape == (count,) or _longer(array.shape) == _longer(spec.input_shape)
+        if array.dtype != spec.input_dtype or not fits:
+            wanted = f"{spec.input_dtype} values of {_times(spec.input_shape)}"
             return f"holds {array.dtype}{list(array.shape)}, but the model takes {wanted}"
         return None
     size, wanted_size = size_of(path), count * spec.input_dtype.itemsize

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,6 +92,8 @@ def require_few(body: bytes, limit: int) -> None:
 
     if few(body):
         return
+    if b"\0" in body:  # UTF-16 or UTF-32, in which this does not see what is text
+        raise Fault(413, "too_large", f"the JSON has more than {limit:,} values")
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # without escapes, every second piece is a string
     if plain.count(b'"') > 2 * limit + 2 or not few(b"".join(plain.split(b'"')[::2])):
         raise Fault(413, "too_large", f"the JSON has more than {limit:,} values")
@@ -211,7 +214,7 @@ class _Form:
         text = data.decode("utf-8", "replace")
         if name == "lexicon":
             if text.strip():  # an empty box of a page
-                self._found.know(text.splitlines(), self._settings)
+                self._found.know(re.split("[\r\n]", text), self._settings)
         else:
             self._found.flag(name, text.strip())
 

@@ -16,6 +16,7 @@ from crnn.protocols import alnum36, protocol_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
+LONGEST = 20  # characters of an English word, and of a label for 26 time steps
 # Texts of more characters than the key are kept with that probability: real signs say shorter words than word lists do.
 KEPT = {9: 0.25, 5: 0.5, 0: 1.0}
 TRIED, LEAST = 400, 0.02  # texts that are tried, and the share of them that has to fit
@@ -23,7 +24,7 @@ TRIED, LEAST = 400, 0.02  # texts that are tried, and the share of them that has
 
 def longest(steps: int) -> int:
     """Characters of the longest label for so many time steps: 20 for the paper's 26."""
-    return steps * 20 // 26
+    return steps * LONGEST // 26
 
 
 class Text(NamedTuple):
@@ -78,7 +79,7 @@ class Corpus:
         from wordfreq import get_frequency_dict
 
         frequencies = get_frequency_dict("en", wordlist="large")
-        words = {w: f for w, f in frequencies.items() if w.isascii() and alnum36(w) and len(w) <= longest(steps)}
+        words = {w: f for w, f in frequencies.items() if w.isascii() and alnum36(w) and len(w) <= LONGEST}
         return cls(words, steps, charset)
 
     @classmethod

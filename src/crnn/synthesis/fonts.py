@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from bisect import bisect
 from collections import Counter
 from dataclasses import dataclass, field
@@ -52,6 +53,13 @@ class Face:
                 half = box.x_bearing * em + width, box.y_bearing * em + height, abs(width), abs(height)
             self._extents[glyph] = half
         return self._extents[glyph]
+
+    def has_ink(self, character: str) -> bool:
+        """Whether the font's own glyph of a character draws something, unless it is one that is not to be seen."""
+        if character.isspace() or unicodedata.category(character) == "Cf":
+            return True
+        glyph = self.font.get_nominal_glyph(ord(character))
+        return glyph is not None and self.extents(glyph) is not None
 
     def has(self, text: str) -> bool:
         """Whether the font has every character of ``text``."""

@@ -91,7 +91,7 @@ class Line:
 
 def lay_out(text: Text, face: Face, shape: Shape, dice: Random) -> Line | None:
     """Places every glyph of ``text``; None where the font lacks one of its characters or draws nothing for it."""
-    if not face.has(text.shown):
+    if not face.has(text.shown) or not all(map(face.has_ink, text.shown)):
         return None
     lower = [character.islower() for character in text.drawn for _ in character.upper()]  # "ß" makes two capitals
     buffer = hb.Buffer()
@@ -103,10 +103,6 @@ def lay_out(text: Text, face: Face, shape: Shape, dice: Random) -> Line | None:
     hb.shape(font, buffer, {"liga": False, "clig": False} if loose else {})
     pens: list[tuple[int, float, float, float, float]] = []  # glyph, pen x, advance, rise, size
     x = 0.0
-    bare = {info.cluster for info in buffer.glyph_infos if not text.shown[info.cluster].isspace()}
-    bare -= {info.cluster for info in buffer.glyph_infos if face.extents(info.codepoint) is not None}
-    if bare:
-        return None
     for info, position in zip(buffer.glyph_infos, buffer.glyph_positions, strict=True):
         small = text.small_capitals and lower[info.cluster]
         size = SMALL_CAPITAL if small else 1.0

@@ -99,8 +99,6 @@ class TrainConfig:
         for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise OptionError(f"{name} must not be negative")
-        if not 0 <= self.seed < 2**63:
-            raise OptionError(f"seed must be from 0 to {2**63 - 1}, not {self.seed}")
         if not 0 <= self.average < 1:
             raise OptionError(f"average must be from 0 to below 1, not {self.average}")
         if self.decay and self.minutes:
