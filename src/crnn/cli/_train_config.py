@@ -36,19 +36,12 @@ def begun_again(config: TrainConfig, given: dict[str, Any], run: Path) -> TrainC
         raise OptionError(
             f"{run} was stopped before its first state was saved: give the whole command again, with --init or --from"
         )
-    anew: dict[str, Any] = {}
-    if given.get("decay") or given.get("minutes"):
-        anew |= {"decay": 0, "minutes": 0.0}
-    if not given.get("synthetic", config.synthetic):
-        anew |= {"fonts": (), "words": "", "backgrounds": ""}
-    return _of_use(replace(config, **{**anew, **(given if config.fonts else _with_fonts(given))}))
+    other_end = given.get("decay") or given.get("minutes")
+    return _changed(config, {"decay": 0, "minutes": 0.0} if other_end else {}, given)
 
 
 def branched(origin: Path, given: dict[str, Any]) -> TrainConfig:
-    """The configuration of the run that is branched off, without its end, and with what is given.
-
-    Without synthetic words it has no use for what they were made of.
-    """
+    """The configuration of the run that is branched off, without its end, and with what is given."""
     from crnn.training.config import TrainConfig
 
     folder = origin if origin.is_dir() else origin.parent
@@ -57,9 +50,7 @@ def branched(origin: Path, given: dict[str, Any]) -> TrainConfig:
         raise OptionError(f"--from goes on with the characters of {origin}; for others: --init {origin} --charset")
     anew: dict[str, Any] = {"decay": 0, "minutes": 0.0, "steps": 0, "freeze": 0, "stop_after": 0}
     anew["lineage"] = (*config.lineage, trained_by(config), f"branched off {folder.name}")
-    if not given.get("synthetic", config.synthetic) or not config.fonts:
-        anew |= {"fonts": (), "words": "", "backgrounds": ""}
-    return _of_use(replace(config, **{**anew, **(given if config.fonts else _with_fonts(given))}))
+    return _changed(config, anew, given)
 
 
 def fine_tuned(init: str, given: dict[str, Any]) -> tuple[TrainConfig, list[str]]:
@@ -90,6 +81,16 @@ def trained_by(config: TrainConfig) -> str:
     """What the lineage of a run's weights says of the run itself."""
     words = ", ".join(Path(path).name for path, _ in config.train) or "no real words"
     return f"trained by crnn train on {words}" + (" and synthetic words" if config.fonts else "")
+
+
+def _changed(config: TrainConfig, anew: dict[str, Any], given: dict[str, Any]) -> TrainConfig:
+    """A configuration with what is ``anew`` and ``given``.
+
+    Without synthetic words it has no use for what they were made of.
+    """
+    if not given.get("synthetic", config.synthetic) or not config.fonts:
+        anew = {**anew, "fonts": (), "words": "", "backgrounds": ""}
+    return _of_use(replace(config, **{**anew, **(given if config.fonts else _with_fonts(given))}))
 
 
 def _with_fonts(given: dict[str, Any]) -> dict[str, Any]:
