@@ -92,8 +92,7 @@ def test_only_so_many_photographs_are_kept_decoded(data_dir: Path, monkeypatch: 
     photographs = Photographs(path)
     for n, wanted in enumerate(expected):
         assert np.array_equal(photographs(Random(n), 30, 90), wanted)
-    assert 0 < sum(picture.nbytes for picture in photographs._decoded.values()) <= 200_000
-    assert len(photographs._decoded) < 20
+    assert 0 < photographs._pictures.bytes <= 200_000 and len(photographs._pictures) < 20
     assert len(pickle.dumps(photographs)) < 1000  # each process decodes its own
 
 

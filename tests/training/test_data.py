@@ -109,8 +109,9 @@ def test_decoded_pictures_are_kept_up_to_a_bound(labelled: Path, monkeypatch: py
     monkeypatch.setattr(data, "KEPT_BYTES", 1500)  # one picture
     words = RealWords(labelled, ModelSpec())
     for each in (words, pickle.loads(pickle.dumps(words))):
-        assert each.image(0) is each.image(0)
-        assert each.image(3) is not each.image(3) and np.array_equal(each.image(3), each.image(3))
+        pictures = each.pictures
+        assert pictures[0] is pictures[0] and len(pictures) == 1
+        assert pictures[3] is not pictures[3] and np.array_equal(pictures[3], pictures[3])
 
 
 class Broken:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crnn.datasets.pictures import Pictures
 from crnn.errors import DatasetError
 from crnn.synthesis.appearance import Mask, Photograph, dotted, paint, visibility, warped
 from crnn.synthesis.corpus import Corpus, Text
@@ -148,8 +149,7 @@ class Photographs:
         self._reader = LmdbReader(path)
         if not len(self._reader):
             raise DatasetError(f"{path} holds no picture to draw words on: give --backgrounds another data set")
-        self._decoded: dict[int, NDArray[np.uint8]] = {}
-        self._kept = 0  # bytes
+        self._pictures = Pictures(self._decoded, KEPT)
 
     def __len__(self) -> int:
         return len(self._reader)
@@ -157,12 +157,7 @@ class Photographs:
     def __call__(self, dice: Random, height: int, width: int) -> NDArray[np.uint8]:
         """A crop of ``height`` x ``width`` pixels, uint8."""
         index = dice.randrange(len(self._reader))
-        picture = self._decoded.get(index)
-        if picture is None:
-            picture = self._picture(index)
-            if self._kept + picture.nbytes <= KEPT:
-                self._decoded[index] = picture
-                self._kept += picture.nbytes
+        picture = self._pictures[index]
         rows, columns = picture.shape
         zoom = min(dice.uniform(0.35, 1.0), rows / height, columns / width)
         take_y, take_x = min(rows, max(2, round(height * zoom))), min(columns, max(2, round(width * zoom)))
@@ -170,7 +165,7 @@ class Photographs:
         cut = picture[y : y + take_y, x : x + take_x]
         return cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
-    def _picture(self, index: int) -> NDArray[np.uint8]:
+    def _decoded(self, index: int) -> NDArray[np.uint8]:
         data = self._reader.image_bytes(index)
         try:
             picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
@@ -180,6 +175,3 @@ class Photographs:
             where = f"{self._reader.path}: {self._reader.key(index)}"
             raise DatasetError(f"{where} is no picture that OpenCV can decode: take it out of the backgrounds")
         return picture  # type: ignore[return-value]
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_decoded": {}, "_kept": 0}

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from crnn.datasets.check import Usable, usable
 from crnn.datasets.lmdb import LmdbReader
+from crnn.datasets.pictures import Pictures
 from crnn.datasets.split import is_held_out
 from crnn.errors import CrnnError, DatasetError, OptionError
 from crnn.images import prepare
@@ -59,26 +60,15 @@ class RealWords:
             held = f", {len(self.held_out)} held out, as every tenth is" if self.held_out else ""
             left = f"{len(self.skipped)} were left out{first}{held}"
             raise DatasetError(f"{path} has no usable word to {what} on: {left}")
-        self._decoded: dict[int, NDArray[np.uint8]] = {}
-        self._bytes = 0
+        self.pictures = Pictures(self._decoded, KEPT_BYTES)
 
-    def image(self, index: int) -> NDArray[np.uint8]:
-        """The gray picture at ``index`` of the data set: uint8[height, width]."""
-        picture = self._decoded.get(index)
-        if picture is None:
-            picture = np.asarray(self.reader.image(index))
-            if self._bytes + picture.nbytes <= KEPT_BYTES:
-                self._decoded[index] = picture
-                self._bytes += picture.nbytes
-        return picture
+    def _decoded(self, index: int) -> NDArray[np.uint8]:
+        return np.asarray(self.reader.image(index))
 
     def sample(self, dice: Random) -> tuple[NDArray[np.uint8], str]:
         """A training word, distorted at random, and its label."""
         index, label = self.training[dice.randrange(len(self.training))]
-        return augment(self.image(index), 5 * len(label), dice), label
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_decoded": {}, "_bytes": 0}
+        return augment(self.pictures[index], 5 * len(label), dice), label
 
 
 @dataclass(frozen=True)
