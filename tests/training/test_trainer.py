@@ -21,7 +21,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from crnn.cli import app
-from crnn.cli._train_config import begun_again, branched, new, place_and_share
+from crnn.cli._options import place_and_share
+from crnn.cli._train_config import begun_again, branched, new
 from crnn.cli._train_screen import Screen
 from crnn.datasets.lmdb import LmdbReader, LmdbWriter
 from crnn.errors import CheckpointError, CrnnError, OptionError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,15 +106,3 @@ def _of_use(config: TrainConfig) -> TrainConfig:
     if not config.fonts and (config.words or config.backgrounds):
         raise OptionError("--words and --backgrounds are for synthetic words: give --synthetic or --fonts as well")
     return config
-
-
-def place_and_share(text: str) -> tuple[str, float]:
-    """PLACE or PLACE:SHARE; the share is 1 where none is given. Raises OptionError unless it is above 0 and finite."""
-    place, _, share = text.rpartition(":")
-    try:
-        value = float(share) if place else 1.0
-    except ValueError:
-        return text, 1.0
-    if not 0 < value < inf:
-        raise OptionError(f"--train {text}: the share must be a number above 0, not {share}")
-    return place or text, value

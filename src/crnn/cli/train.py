@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crnn.cli._options import place_and_share
 from crnn.errors import OptionError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def train(
     from rich.console import Console
 
     from crnn.charset import read_charset
-    from crnn.cli._train_config import begun_again, branched, continued, fine_tuned, new, place_and_share, trained_by
+    from crnn.cli._train_config import begun_again, branched, continued, fine_tuned, new, trained_by
     from crnn.cli._train_screen import say
     from crnn.training.checkpoints import STATE
     from crnn.training.config import CONFIG, TrainConfig
