@@ -94,6 +94,12 @@ def test_nothing_found_is_said(tmp_path: Path) -> None:
     assert found(tmp_path / "folder")[1] == {str(tmp_path / "folder"): "no picture in this folder"}
 
 
+def test_pictures_of_telephones_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"x")
+    skipped = found(tmp_path)[1]
+    assert skipped == {str(tmp_path / "IMG_1.HEIC"): ".heic pictures are not decoded here: convert it to JPEG or PNG"}
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_in_a_folder_does_not_hang_and_a_named_one_is_read(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.png"

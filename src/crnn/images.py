@@ -46,6 +46,9 @@ SUFFIXES = (
 """What a picture's name ends in. Asked of what lies in folders and archives only: a file named by the user is opened
 whatever it is called."""
 
+UNKNOWN_SUFFIXES = (".heic", ".heif", ".jxl")
+"""Those of cameras' pictures that nothing here decodes: said of each, as a folder of them would seem empty."""
+
 _ORIENTATION = 0x0112  # the EXIF tag; what undoes each of its values (1 is upright)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

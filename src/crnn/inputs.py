@@ -17,7 +17,7 @@ from typing import BinaryIO
 from crnn.datasets.lmdb import LmdbReader, is_lmdb
 from crnn.datasets.tar import STREAM_LIMIT, TAR_SUFFIXES, Forward, is_tar, tar_members, too_large, why
 from crnn.errors import CrnnError, DatasetError, ImageError, OptionError
-from crnn.images import SUFFIXES
+from crnn.images import SUFFIXES, UNKNOWN_SUFFIXES
 from crnn.reader import Item
 
 _LIST_LINE = 1 << 16  # bytes; no file system has longer paths
@@ -159,6 +159,11 @@ def _folder(top: str, recursive: bool, skip: _Skip) -> Iterator[Item]:
                 continue
             name = entry.name.lower()
             is_picture = name.endswith(SUFFIXES)
+            if name.endswith(UNKNOWN_SUFFIXES):
+                found = True
+                what = f"{os.path.splitext(name)[1]} pictures are not decoded here: convert it to JPEG or PNG"
+                skip(entry.path, ImageError(f"{entry.path}: {what}"))
+                continue
             if not (is_picture or name.endswith(TAR_SUFFIXES)) or os.path.isdir(entry.path):
                 continue
             found = True

@@ -11,13 +11,13 @@ import csv
 import io
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from crnn.errors import OptionError
+from crnn.files import lock
 
 if TYPE_CHECKING:
     from crnn.word import Word
@@ -115,7 +115,8 @@ class ResultFile:
         except OSError as error:
             raise self._cannot("opened", error) from None
         try:
-            self._lock()
+            if not lock(self._file):  # both would write over each other's lines
+                raise OptionError(f"{self.path}: another process is writing to it; give each a file of its own")
             end = self._read_back()
             self._file.seek(end)
             self._file.truncate()
@@ -132,19 +133,6 @@ class ResultFile:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._close()
-
-    def _lock(self) -> None:
-        """Two processes would write over each other's lines. Where files cannot be locked, nothing is done."""
-        if sys.platform == "win32":
-            return
-        import fcntl
-
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OptionError(f"{self.path}: another process is writing to it; give each a file of its own") from None
-        except OSError:
-            pass
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):  # of a line that could not be written, which _append has said

@@ -44,7 +44,8 @@ def test_a_charset_that_lacks_a_character_drops_the_word(tmp_path: Path) -> None
     reader = words(tmp_path / "words", ["ab", "abc"])
     indices, labels, skipped = usable(reader, ModelSpec(charset=Charset("ab")), str)
     assert (indices, labels) == ([0], ["ab"])
-    assert skipped == [Skipped("image-000000002", "charset", "the label 'abc' has characters outside the charset")]
+    reason = "the label 'abc' has characters outside the charset"
+    assert skipped == [Skipped("image-000000002", "charset", reason, "c")]
 
 
 def test_unreadable_words_are_left_out_with_their_reasons(tmp_path: Path) -> None:

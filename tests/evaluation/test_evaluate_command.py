@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from crnn import __version__
 from crnn.cli import app
 from crnn.evaluation import tables
 
@@ -102,8 +103,17 @@ def test_table_json_and_errors(words: Path, bar_code_model: Path, tmp_path: Path
     assert "range" in shown and " c " in shown
     assert "thorn" not in shown  # the network was less sure of it
     report = json.loads(out.read_text("utf-8"))
+    assert report["measured"]["crnn"] == __version__ and report["measured"]["device"] == "CPU"
+    assert report["measured"]["processor"]
     assert [word["text"] for word in report["datasets"][0]["words"]] == ["hello", "rang", "b", "torn"]
     assert sorted(os.listdir(tmp_path)) == ["r.json", "words_lmdb"]  # no temporary file
+
+
+def test_strict(words: Path, bar_code_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    code, stdout, stderr = run(words, "--model", bar_code_model, "--json", out, "--strict")
+    assert code == 1 and "25.00%" in stdout and "--strict: 1 word was skipped" in stderr and out.exists()
+    assert run(words, "--model", bar_code_model, "--held-out", "--strict")[0] == 0
 
 
 def test_calibration_in_the_table(words: Path, bar_code_model: Path, tmp_path: Path) -> None:

@@ -96,3 +96,13 @@ def test_a_word_list_with_a_byte_order_mark(tmp_path: Path) -> None:
 def test_small_capitals_are_labelled_as_they_are_seen() -> None:
     assert Corpus(WORDS).label(Text("Straße", True)) == "strasse"
     assert Corpus(WORDS).label(Text("Street", True)) == "street"
+
+
+def test_a_list_without_a_word_that_can_be_written_is_not_called_empty(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("улица\nвыход\n\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"words\.txt: none of its 2 words has a letter or digit of 0123"):
+        Corpus.from_file(words)
+    words.write_text("\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match="the word list is empty"):
+        Corpus.from_file(words)

@@ -79,3 +79,9 @@ def test_faces_travel_to_other_processes(fonts: Path) -> None:
     assert face.units > 0  # opened here: what is open stays behind
     copy = pickle.loads(pickle.dumps(face))
     assert copy == face and copy.characters == face.characters and copy.units == face.units
+
+
+def test_a_list_with_a_byte_order_mark(fonts: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.tsv"
+    listed.write_text(f"path\tfamily\n{fonts / 'a.ttf'}\tOne\n", encoding="utf-8-sig")
+    assert [face.path for face in open_fonts([str(listed)]).faces] == [fonts / "a.ttf"]

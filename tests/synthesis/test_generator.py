@@ -1,22 +1,26 @@
 from __future__ import annotations
 
+import os
 import pickle
+import signal
+from io import BytesIO
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from crnn.charset import Charset
 from crnn.cli import app
 from crnn.datasets.lmdb import LmdbReader, LmdbWriter
-from crnn.errors import DatasetError
+from crnn.errors import CrnnError, DatasetError
 from crnn.protocols import alnum36
 from crnn.synthesis import generator as generator_module
 from crnn.synthesis.corpus import Corpus, Text
 from crnn.synthesis.fonts import open_fonts
-from crnn.synthesis.generator import Photographs, WordGenerator
+from crnn.synthesis.generator import Photographs, SyntheticWord, WordGenerator
 from crnn.synthesis.layout import Shape, lay_out
 from crnn.synthesis.stream import draw
 
@@ -106,6 +110,44 @@ def test_backgrounds_that_are_no_pictures_are_named(tmp_path: Path) -> None:
             writer.add(data, "")
         with pytest.raises(DatasetError, match="image-000000001 is no picture"):
             Photographs(tmp_path / name)(Random(0), 20, 50)
+
+
+def test_a_background_that_cannot_be_decoded_ends_nothing(fonts: Path, tmp_path: Path) -> None:
+    ground = BytesIO()
+    Image.new("L", (200, 100), 120).save(ground, "PNG")
+    with LmdbWriter(tmp_path / "grounds[old]") as writer:
+        for data in (ground.getvalue(), b"no picture", ground.getvalue()):
+            writer.add(data, "")
+    photographs = Photographs(tmp_path / "grounds[old]")
+    assert all(photographs(Random(n), 20, 50).mean() == 120 for n in range(30))
+    assert photographs.unreadable > 3
+
+    words = tmp_path / "words.txt"
+    words.write_text("open\nstreet\n", encoding="utf-8")
+    arguments = ["synth", str(tmp_path / "out[new]"), "--count", "128", "--fonts", str(fonts), "--words", str(words)]
+    found = []
+    for workers in ("1", "2"):
+        more = ["--workers", workers, "--overwrite", "--backgrounds", str(tmp_path / "grounds[old]")]
+        result = CliRunner().invoke(app, [*arguments, *more])
+        assert result.exit_code == 0, result.output
+        assert "out[new]: 128 words" in result.stdout and "backgrounds that were drawn cannot be" in result.stderr
+        found.append(result.stderr)
+    assert found[0] == found[1]
+
+
+class Deadly(WordGenerator):
+    """Takes its process with it, as the system does when memory runs out."""
+
+    def word(self, n: int) -> SyntheticWord:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+def test_a_drawing_process_that_dies_is_one_error(generator: WordGenerator) -> None:
+    deadly = Deadly(generator.corpus, generator.fonts)
+    with pytest.raises(CrnnError, match="a process that draws words has died"):
+        list(draw(deadly, 0, 10, workers=2))
 
 
 def test_the_command_writes_a_data_set_and_a_sheet(fonts: Path, tmp_path: Path) -> None:

@@ -24,3 +24,10 @@ def spread(height: int) -> float:
 
 def test_low_pictures_are_moved_half_as_far() -> None:
     assert 0.3 < spread(LOW - 1) / spread(2 * LOW) < 0.7
+
+
+def test_very_wide_pictures() -> None:
+    for height, width in ((48, 22_000), (20, 33_000), (1, 70_000), (300, 200_000)):
+        picture = np.full((height, width), 90, np.uint8)
+        for seed in range(12):
+            assert augment(picture, 5, Random(seed)).ndim == 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,14 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     torch.save({"something": 1}, tmp_path / "state.pt")
     with pytest.raises(CheckpointError, match="no state of a training run"):
         load_state(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files have no such mode")
+def test_weights_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_weights(tmp_path / "w.safetensors", CRNN().state_dict(), ModelSpec())
+    finally:
+        os.umask(before)
+    assert (tmp_path / "w.safetensors").stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]

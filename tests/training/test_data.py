@@ -10,16 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from crnn.datasets.lmdb import LmdbWriter
 from crnn.datasets.split import HELD_OUT
-from crnn.errors import CrnnError, DatasetError, OptionError
+from crnn.errors import CrnnError, DatasetError, ImageError, OptionError
 from crnn.spec import ModelSpec
-from crnn.training import data
+from crnn.training import data, validation
 from crnn.training.augment import augment
+from crnn.training.config import TrainConfig
 from crnn.training.data import Batch, RealWords, SampleStream, batches
+from crnn.training.sources import open_sources
+from crnn.training.validation import HeldOut, evenly
 
 
 def png(value: int) -> bytes:
@@ -40,29 +45,32 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def labels(words: RealWords, indices: NDArray[np.int64]) -> set[str]:
+    return {words.label(i) for i in indices.tolist()}
+
+
 def test_what_the_network_cannot_learn_is_left_out_with_reasons(labelled: Path) -> None:
     words = RealWords(labelled, ModelSpec())
     kinds = {skipped.kind for skipped in words.skipped}
     assert kinds == {"empty", "infeasible"}  # "!?", and fourteen x, which need 27 frames
     assert len(words.skipped) == 30
-    assert {label for _, label in words.training} >= {"word4", "zoo13"}
+    assert labels(words, words.training) >= {"word4", "zoo13"}
 
 
 def test_every_tenth_word_is_held_out_and_never_trained_on(labelled: Path) -> None:
     words = RealWords(labelled, ModelSpec())
-    held_out = {index for index, _ in words.held_out}
-    assert held_out == {index for index in range(0, 60, HELD_OUT) if index % 4 in (0, 3)}
+    assert set(words.held_out.tolist()) == {index for index in range(0, 60, HELD_OUT) if index % 4 in (0, 3)}
     dice = Random(0)
     drawn = {words.sample(dice)[1] for _ in range(2000)}
-    assert drawn == {label for _, label in words.training}
-    assert not drawn & {label for _, label in words.held_out}
+    assert drawn == labels(words, words.training)
+    assert not drawn & labels(words, words.held_out)
 
 
 def test_both_ic15_sets_hold_out_the_same_words(data_dir: Path) -> None:
     sets = [data_dir / name for name in ("IC15_train_lmdb", "IC15_rectified_train_lmdb")]
     plain, rectified = (RealWords(path, ModelSpec()) for path in sets)
-    assert plain.held_out == rectified.held_out
-    assert plain.training == rectified.training
+    assert np.array_equal(plain.held_out, rectified.held_out)
+    assert np.array_equal(plain.training, rectified.training)
     assert len(plain.held_out) == 447
 
 
@@ -112,6 +120,55 @@ def test_decoded_pictures_are_kept_up_to_a_bound(labelled: Path, monkeypatch: py
         pictures = each.pictures
         assert pictures[0] is pictures[0] and len(pictures) == 1
         assert pictures[3] is not pictures[3] and np.array_equal(pictures[3], pictures[3])
+
+
+def test_pictures_of_a_large_set_are_decoded_when_they_are_drawn(tmp_path: Path, monkeypatch: Any) -> None:
+    with LmdbWriter(tmp_path / "large") as writer:
+        for i in range(40):
+            writer.add(png(i) if i % 3 else b"\x89PNG damaged", f"word{i}")
+    small = RealWords(tmp_path / "large", ModelSpec())
+    assert {word.kind for word in small.skipped} == {"unreadable"} and len(small.training) + len(small.held_out) == 26
+    monkeypatch.setattr(data, "DECODED", 39)
+    large = RealWords(tmp_path / "large", ModelSpec())
+    assert large.skipped == [] and len(large.training) + len(large.held_out) == 40
+    stream = SampleStream([(large, 1.0)], ModelSpec(), 0)
+    again = next(batches(stream, 0, 30, workers=0))
+    assert 2 < again.unreadable == stream.unreadable
+    assert next(batches(stream, 30, 30, workers=0)).unreadable == stream.unreadable - again.unreadable
+    batch = next(batches(stream, 0, 30, workers=1))
+    assert batch.unreadable == again.unreadable and torch.equal(batch.images, again.images)
+    held_out = HeldOut([large], ModelSpec())  # words 0, 10, 20 and 30
+    assert (held_out.labels, held_out.sets, held_out.unreadable) == (["word10", "word20"], [("large", 2)], 2)
+
+    large.training = np.arange(0, 40, 3)
+    with pytest.raises(DatasetError, match="100 pictures in a row cannot be decoded: crnn data check"):
+        large.sample(Random(0))
+    small.training = large.training  # where all could be decoded, one that cannot is not passed over
+    with pytest.raises(ImageError):
+        small.sample(Random(0))
+
+
+def test_of_a_large_set_so_many_words_are_validated_on(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert evenly(np.arange(10), 4).tolist() == [0, 2, 5, 7] and evenly(np.arange(3), 4).tolist() == [0, 1, 2]
+    words = RealWords(labelled, ModelSpec(), validation=True)
+    everything = HeldOut([words], ModelSpec())
+    monkeypatch.setattr(validation, "MOST", 7)
+    some = HeldOut([words], ModelSpec())
+    assert len(everything.labels) == 30 and some.sets == [("words", 7)] and len(some.images) == 7
+    assert some.labels == [everything.labels[i * 30 // 7] for i in range(7)]
+
+
+def test_characters_for_which_words_are_left_out_are_named(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "signs") as writer:
+        for label in ["open", "ÉCOLE", "Été", "exit"] * 5:
+            writer.add(png(0), label)
+    told: list[str] = []
+    config = TrainConfig(train=((str(tmp_path / "signs"), 1.0),), charset="enoptxi")
+    _, _, notes = open_sources(config, told.append)
+    line = next(note for note in notes if "É" in note)
+    assert "7 characters to be written are not all" in line and "'É' U+00C9 in 10 labels" in line
+    assert "'L' U+004C in 5 labels" in line and "image-000000002" in line and "--charset" in line
+    assert told == [f"opening {tmp_path / 'signs'}: 0 of 20 words"]
 
 
 class Broken:

@@ -35,13 +35,12 @@ from crnn.synthesis.corpus import Corpus
 from crnn.training import folding, initial
 from crnn.training import trainer as trainer_module
 from crnn.training.adaptation import HEAD, CharsetChange, adapt
-from crnn.training.checkpoints import load_state, load_weights, save_weights
+from crnn.training.checkpoints import BEST, load_state, load_weights, save_weights
 from crnn.training.config import TrainConfig
 from crnn.training.data import RealWords
 from crnn.training.network import CRNN
 from crnn.training.progress import Progress
 from crnn.training.sources import open_sources
-from crnn.training.stopping import BEST
 from crnn.training.trainer import Trainer
 from crnn.training.validation import Validation
 
@@ -107,9 +106,10 @@ def test_labels_are_as_the_charset_means_them(charset: str, kept: str, tmp_path:
             writer.add(png.getvalue(), label)
     spec = ModelSpec(charset=Charset(charset))
     words = RealWords(path, spec)
-    assert {label for _, label in words.training + words.held_out} == {kept, *(["nave"] if kept == "open1" else [])}
+    indices = [*words.training.tolist(), *words.held_out.tolist()]
+    assert {words.label(i) for i in indices} == {kept, *(["nave"] if kept == "open1" else [])}
     everything = RealWords(path, spec, validation=True)
-    assert not everything.training and len(everything.held_out) == len(words.training + words.held_out)
+    assert not len(everything.training) and len(everything.held_out) == len(indices)
 
 
 def test_synthetic_words_are_written_in_the_charset() -> None:

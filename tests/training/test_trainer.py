@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -30,7 +31,7 @@ from crnn.images import normalise
 from crnn.spec import ModelSpec
 from crnn.training import precision as precision_module
 from crnn.training import trainer as trainer_module
-from crnn.training.checkpoints import STATE, load_state, load_weights
+from crnn.training.checkpoints import STATE, load_state, load_weights, save_weights
 from crnn.training.config import TrainConfig
 from crnn.training.data import RealWords
 from crnn.training.network import CRNN
@@ -40,7 +41,7 @@ from crnn.training.progress import LOG, Progress, open_log
 from crnn.training.schedule import learning_rate
 from crnn.training.sources import open_sources
 from crnn.training.trainer import PATIENCE, Trainer, to_input
-from crnn.training.validation import HeldOut, Validation, validate
+from crnn.training.validation import HeldOut, Validation, names, validate
 
 
 def trainer(run: Path, words: Path, **changes: Any) -> Trainer:
@@ -308,6 +309,89 @@ def test_a_loss_that_is_no_number_does_not_stay_on_the_screen(words: Path, tmp_p
     assert "step 100: loss 1.1" in shown and "nan" not in shown and "accuracy" not in shown
 
 
+def test_a_network_that_reads_nothing_is_said_to(words: Path, tmp_path: Path) -> None:
+    run = trainer(tmp_path, words)
+    out, err = (Console(file=io.StringIO(), width=500) for _ in range(2))
+    network = CRNN().eval()
+    with torch.no_grad():
+        network.get_parameter("rnn.1.embedding.bias")[0] = 1e3  # blanks everywhere
+    nothing = validate(network, run.held_out, torch.device("cpu"), start())
+    assert (nothing.empty, nothing.written) == (1.0, 0.0) and 5 < nothing.labelled < 8
+    with Screen(out, err, run) as screen:
+        for step in range(1, 6):
+            screen.show(Progress(step, 0, 1.0, 1e-3, 0, 1.0, 0.0, 1, validation=nothing))
+    shown = cast(io.StringIO, out.file).getvalue()
+    assert shown.count("empty 100.0%, 0.0 of") == 5 and shown.count("nothing but blanks is read") == 1
+    assert shown.index("step 3: ") < shown.index("nothing but blanks") < shown.index("step 4: ")
+    assert run.device.startswith("cpu (") and run.device.endswith("in float32")
+
+
+def test_two_processes_do_not_train_in_one_folder(words: Path, tmp_path: Path) -> None:
+    run = trainer(tmp_path / "run", words, steps=2)
+    with run._own(), pytest.raises(OptionError, match="run: another process trains in it"):
+        trainer(tmp_path / "run", words, steps=2).train()
+    assert run.train().step == 2
+
+
+def test_weights_without_a_state_are_not_replaced(words: Path, tmp_path: Path) -> None:
+    command = [
+        "train",
+        str(tmp_path / "run"),
+        "--train",
+        str(words),
+        "--synthetic",
+        "0",
+        "--steps",
+        "1",
+        "--batch",
+        "2",
+    ]
+    for name in ("weights.safetensors", "best.safetensors"):
+        (tmp_path / "run").mkdir()
+        save_weights(tmp_path / "run" / name, CRNN().state_dict(), ModelSpec())
+        for more in ([], ["--init", "bundled"], ["--init", str(tmp_path / "run" / name)]):
+            refused = CliRunner().invoke(app, [*command, *more])
+            assert refused.exit_code == 2 and "no state to go on from" in refused.stderr, refused.output
+        assert os.listdir(tmp_path / "run") == [name]
+        shutil.rmtree(tmp_path / "run")
+
+
+def test_a_full_disk_is_one_error_and_the_state_is_tried(
+    words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def write(self, text: str = "") -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        flush = close = write
+
+    monkeypatch.setattr(trainer_module, "open_log", lambda path, step: Full())
+    with pytest.raises(OptionError, match=r"steps\.jsonl: cannot be written \(No space left on device\)"):
+        trainer(tmp_path, words, steps=3).train()
+    assert load_state(tmp_path)["step"] == 1
+
+
+def test_stop_after_needs_a_word_to_validate_on(words: Path, tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "lmdb") as writer:
+        reader = LmdbReader(words)
+        for i in range(9):
+            writer.add(reader.image_bytes(i), "-" if i == 0 else reader.label(i))
+    with pytest.raises(OptionError, match="--stop-after needs words to validate on"):
+        trainer(tmp_path / "run", tmp_path / "lmdb", stop_after=1)
+
+
+def test_a_go_without_a_step_has_no_share_of_waiting(words: Path, tmp_path: Path) -> None:
+    command = ["train", str(tmp_path / "run"), "--train", str(words), "--synthetic", "0", "--pause", "0"]
+    done = CliRunner().invoke(app, [*command, "--steps", "3", "--batch", "2", "--workers", "0"])
+    assert done.exit_code == 0, done.output
+    assert "0 samples in all; none in this go; 0 steps skipped" in done.stdout and "computing on cpu" in done.stdout
+
+
+def test_names_tell_data_sets_apart() -> None:
+    paths = [Path("iiit/train"), Path("svt/train"), Path("ic15"), Path("old/all"), Path("svt/train")]
+    assert names(paths) == ["iiit/train", "svt/train", "ic15", "old/all", "svt/train (2)"]
+
+
 def test_a_data_set_called_all_is_one_of_the_others(words: Path, tmp_path: Path) -> None:
     shutil.copytree(words, tmp_path / "all")
     sets = [RealWords(path, ModelSpec(), validation=True) for path in (words, tmp_path / "all", words)]
@@ -318,7 +402,7 @@ def test_a_data_set_called_all_is_one_of_the_others(words: Path, tmp_path: Path)
         network.get_parameter("rnn.1.embedding.bias")[1] = 1e3  # which reads "0" everywhere
     found = validate(network, held_out, torch.device("cpu"), start())
     assert [(name, accuracy) for name, accuracy, _ in found.sets] == [
-        ("lmdb", 1.0), ("all", 0.0), ("lmdb", 0.0), ("all", 1 / 3)
+        ("lmdb", 1.0), (f"{tmp_path.name}/all", 0.0), ("lmdb (2)", 0.0), ("all", 1 / 3)
     ]  # fmt: skip
 
 

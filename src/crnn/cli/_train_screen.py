@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from crnn.training.trainer import Trainer
 
 
+_FEW, _NEARLY_ALL = 0.02, 0.99  # shares of words that nothing is read in
+_BLANK_VALIDATIONS = 3
+_NOTHING_READ = (
+    "nothing but blanks is read so far. A new network does so for its first tens of thousands of pictures; if the loss "
+    "has stopped falling, look at the labels and their characters (crnn data check SET --charset ...), at the rate "
+    "(--find-rate), and whether 32 words alone can be learnt"
+)
+
+
 def say(console: Console, text: str) -> None:
     """Prints a line as it is."""
     console.print(text, markup=False, soft_wrap=True)
@@ -37,6 +46,7 @@ class Screen:
         )
         self._task = self._bar.add_task("", total=None)
         self._loss = 0.0
+        self._blank = 0  # validations in a row that read nothing
 
     def __enter__(self) -> Screen:
         self._bar.start()
@@ -54,7 +64,14 @@ class Screen:
         self._bar.update(self._task, completed=done, total=total or None, description=f"step {now.step}  {text}")
         if now.validation and now.validation.sets:
             sets = "  ".join(f"{name} {accuracy:.1%} ({ned:.3f})" for name, accuracy, ned in now.validation.sets)
-            say(self._out, f"step {now.step}: {text}  accuracy (1-NED): {sets}")
+            found = now.validation
+            much = f"  empty {found.empty:.1%}" if found.empty > _FEW else ""
+            if much:
+                much += f", {found.written:.1f} of {found.labelled:.1f} characters read"
+            say(self._out, f"step {now.step}: {text}  accuracy (1-NED): {sets}{much}")
+            self._blank = self._blank + 1 if found.empty > _NEARLY_ALL else 0
+            if self._blank == _BLANK_VALIDATIONS:
+                say(self._out, _NOTHING_READ)
         elif not self._live and now.step % 100 == 0:
             waiting = now.waited / max(now.seconds, 1e-9)
             say(self._out, f"step {now.step}: {text}  waiting {waiting:.1%}")

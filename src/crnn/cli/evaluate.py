@@ -70,6 +70,9 @@ def evaluate(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Of training sets: only the tenth of the words kept from training.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit status 1 if a word cannot be used, after the report.")
+    ] = False,
     lexicon: LexiconFile = None,
     lexicon_size: Annotated[
         int | None,
@@ -169,6 +172,10 @@ def evaluate(
         show_extra(out, scored.extra)
         if not scored.complete:
             raise typer.Exit(1)
+    if strict and (lost := sum(len(data["skipped"]) for data in report["datasets"])):
+        what = "word was" if lost == 1 else "words were"
+        err.print(f"crnn: --strict: {lost:,} {what} skipped", markup=False, soft_wrap=True)
+        raise typer.Exit(1)
 
 
 def json_path(path: Path | None) -> Path | None:

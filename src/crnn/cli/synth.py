@@ -40,7 +40,6 @@ def synth(
     import time
     from io import BytesIO
 
-    from rich.console import Console
     from rich.progress import Progress
 
     from crnn.datasets.lmdb import LmdbWriter
@@ -53,19 +52,24 @@ def synth(
     generator = word_generator(places, str(words or ""), str(backgrounds or ""), seed)
     began = time.perf_counter()
     first: list[StoredWord] = []
+    unreadable = 0
     with LmdbWriter(out, overwrite=overwrite) as writer, Progress(transient=True) as progress:
         task = progress.add_task("words", total=count)
         for word in draw(generator, start, count, workers):
             writer.add(word.png, word.drawn)
+            unreadable += word.unreadable
             if sheet is not None and len(first) < 200:
                 first.append(word)
             progress.advance(task)
     seconds = time.perf_counter() - began
+    if unreadable:
+        what = f"{unreadable:,} backgrounds that were drawn cannot be decoded, others were taken"
+        typer.echo(f"crnn: {what}: crnn data check {backgrounds}", err=True)
     if sheet is not None:
         picture = BytesIO()
         contact_sheet(first).save(picture, kind)
         write_whole(sheet, picture.getvalue())
-    Console().print(f"{out}: {count} words, {count / seconds:.0f} words/s", highlight=False, soft_wrap=True)
+    typer.echo(f"{out}: {count} words, {count / seconds:.0f} words/s")
 
 
 def _picture_kind(path: Path) -> str:

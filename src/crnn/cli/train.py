@@ -102,11 +102,12 @@ def train(
     The averaged weights are RUN/weights.safetensors; those of the best validation RUN/best.safetensors.
     """
     from rich.console import Console
+    from rich.markup import escape
 
     from crnn.charset import read_charset
     from crnn.cli._train_config import begun_again, branched, continued, fine_tuned, new, trained_by
     from crnn.cli._train_screen import say
-    from crnn.training.checkpoints import STATE
+    from crnn.training.checkpoints import STATE, holds_weights
     from crnn.training.config import CONFIG, TrainConfig
     from crnn.training.memory import keep_freed_memory
     from crnn.training.processes import launched_alone, start
@@ -158,6 +159,10 @@ def train(
                 say(out, f"{run} goes on from its own state; --init and --from are for a new run")
         elif has_config and not (init or origin):
             config = begun_again(processes.from_main(lambda: TrainConfig.load(run)), given, run)
+        elif processes.from_main(lambda: holds_weights(run)) and not find_rate:
+            raise OptionError(
+                f"{run} holds trained weights and no state to go on from; they would be replaced: give another folder"
+            )
         elif origin is not None:
             config = branched(origin, given)
         elif init is not None:
@@ -166,8 +171,8 @@ def train(
                 say(out, line)
         else:
             config = new(given)
-        with err.status("opening data sets"):
-            stream, real, notes = open_sources(config)
+        with err.status("opening data sets") as status:
+            stream, real, notes = open_sources(config, lambda text: status.update(escape(text)))
         for note in notes:
             say(out, note)
         weights = None
@@ -197,8 +202,11 @@ def _check_place(run: Path) -> None:
 
 def _train(trainer: Trainer, pause: float | None, out: Console, err: Console) -> None:
     from crnn.cli._train_screen import Screen, say
-    from crnn.training.stopping import BEST
+    from crnn.training.checkpoints import BEST
 
+    say(out, f"computing on {trainer.device}")
+    if lost := trainer.held_out.unreadable:
+        say(out, f"{lost:,} words to validate on cannot be decoded and are left out: crnn data check")
     if trainer.samples > trainer.batch:
         count, each = trainer.processes.count, trainer.accumulate
         batches = f"{each} {'batch' if each == 1 else 'batches'} of {trainer.batch}"
@@ -213,11 +221,16 @@ def _train(trainer: Trainer, pause: float | None, out: Console, err: Console) ->
         finally:
             for number, handler in zip(numbers, handlers, strict=True):
                 signal.signal(number, handler)
-    say(
-        out,
-        f"step {end.step}, {end.position} samples in all; {end.images} in this go at {end.speed:.1f} images/s, "
-        f"{end.waited / max(end.seconds, 1e-9):.1%} of the time waiting for data; {end.skipped} steps skipped",
-    )
+    go = "none in this go"
+    if end.images:
+        waiting = f"{end.waited / end.seconds:.1%} of the time waiting for data"
+        go = f"{end.images} in this go at {end.speed:.1f} images/s, {waiting}"
+    say(out, f"step {end.step}, {end.position} samples in all; {go}; {end.skipped} steps skipped")
+    if end.unreadable:
+        say(
+            out,
+            f"{end.unreadable:,} pictures that were drawn cannot be decoded, and others were taken: crnn data check",
+        )
     best = trainer.best
     if best.step:
         since = f"; {best.since} validations since without a gain" if best.since else ""

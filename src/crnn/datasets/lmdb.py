@@ -61,6 +61,9 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise DatasetError(f"{path}: no LMDB data set, so it is not overwritten; choose another name, or delete it")
 
 
+_MAKE_ONE = "labelled pictures of other kinds become one by: crnn data build {} OUT_lmdb"
+
+
 class _Environment:
     """One open LMDB file. LMDB allows a process to open a file only once, so readers of the same file share it."""
 
@@ -70,7 +73,7 @@ class _Environment:
                 str(path), subdir=path.is_dir(), readonly=True, create=False, lock=False, readahead=False, meminit=False
             )
         except lmdb.Error as error:
-            raise DatasetError(f"{path}: not an LMDB data set ({error})") from None
+            raise DatasetError(f"{path}: not an LMDB data set ({error}); {_MAKE_ONE.format(path)}") from None
         self.open = True
 
     def close(self) -> None:
@@ -103,7 +106,9 @@ def _open(path: Path) -> _Environment:
     except PermissionError as error:
         raise DatasetError(f"{path}: cannot be opened ({error.strerror})") from None
     except OSError:
-        what = "no data.mdb in this folder, so it is not an LMDB data set" if folder else "no such data set"
+        what = "no such data set"
+        if folder:
+            what = f"no data.mdb in this folder, so it is not an LMDB data set; {_MAKE_ONE.format(path)}"
         raise DatasetError(f"{path}: {what}") from None
     with _lock:
         environment = _environments.get((stat.st_dev, stat.st_ino))

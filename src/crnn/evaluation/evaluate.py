@@ -12,7 +12,7 @@ from crnn.decoding.decoder import Decoder, Reading
 from crnn.engines import Engine
 from crnn.errors import OptionError
 from crnn.evaluation.lists import Lists, decode
-from crnn.evaluation.report import dataset_entry, model_entries, report
+from crnn.evaluation.report import dataset_entry, measured_entries, model_entries, report
 from crnn.evaluation.words import prepared, usable_labels
 from crnn.images import normalise
 from crnn.protocols import COMPARED, Protocol, protocol_of
@@ -78,7 +78,8 @@ def evaluate(
         _evaluate_one(reader, engine, batch_size, protocol, held_out, decoder, drawn, progress) for reader in readers
     ]
     subset = "held-out" if held_out else "all"
-    return report(entries, model_entries(engine), protocol=protocol, subset=subset, knowledge=knowledge)
+    source = model_entries(engine) | measured_entries(engine)
+    return report(entries, source, protocol=protocol, subset=subset, knowledge=knowledge)
 
 
 def _evaluate_one(

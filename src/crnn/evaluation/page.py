@@ -72,11 +72,13 @@ def _figures(data: Mapping[str, Any]) -> list[str]:
 
 def facts(report: Mapping[str, Any]) -> Element:
     """What was measured, with what."""
-    model, engine = report["model"], report["engine"]
+    model, engine, measured = report["model"], report["engine"], report.get("measured")
+    where = f"{measured['processor']}, {measured['device']}, crnn {measured['crnn']}" if measured else "unknown"
     return described(
         [
             ("model", f"{model['path']} (sha256 {model['sha256']})" if model else "unknown"),
             ("engine", f"{engine['name']} {engine['version']}, {engine['precision']}" if engine else "unknown"),
+            ("measured on", where),
             ("temperature", f"{report['temperature']:.4g}"),
             ("protocol", report["protocol"]),
             ("words", report["subset"]),

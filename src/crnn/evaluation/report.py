@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crnn import __version__
+from crnn.engines.processors import processor
 from crnn.errors import DatasetError
 from crnn.evaluation.calibration import calibration
 from crnn.evaluation.metrics import score
@@ -25,6 +27,14 @@ def model_entries(engine: Engine) -> dict[str, Any]:
         "engine": {"name": engine.name, "version": engine.version, "precision": engine.precision},
         "temperature": engine.spec.temperature,
     }
+
+
+def measured_entries(engine: Engine) -> dict[str, Any]:
+    """The entry of a report that says where it was measured: with which version of ours, on what.
+
+    Which engine and precision are chosen, and the speed, depend on the processor.
+    """
+    return {"measured": {"crnn": __version__, "device": engine.device, "processor": processor()["name"]}}
 
 
 def dataset_entry(
@@ -63,7 +73,9 @@ def report(
     subset: str = "all",
     knowledge: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The report over entries of :func:`dataset_entry`; ``source`` is what :func:`model_entries` gives.
+    """The report over entries of :func:`dataset_entry`.
+
+    ``source`` is what :func:`model_entries` and :func:`measured_entries` give.
 
     ``knowledge``, if any, is what texts were decoded with (:attr:`crnn.decoding.decoder.Decoder.known`).
     """

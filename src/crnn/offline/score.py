@@ -12,7 +12,7 @@ from crnn import ctc
 from crnn.ctc import Decoded
 from crnn.engines import Engine
 from crnn.errors import DatasetError, OptionError
-from crnn.evaluation.report import dataset_entry, model_entries, report
+from crnn.evaluation.report import dataset_entry, measured_entries, model_entries, report
 from crnn.offline import infer
 from crnn.offline.bins import check_preparation, prepared_words, problem, read_batch
 from crnn.offline.files import Progress, content_sha256, read_claim
@@ -127,9 +127,8 @@ def evaluate_bins(
     protocol = protocol_of(engine.spec.charset)
     words, skipped, missing = _compare(labels, found, malformed, protocol)
     entry = dataset_entry(str(folder), sha256, words, skipped, seconds)
-    return Scored(
-        report([entry], model_entries(engine), protocol=protocol), engine.spec, missing, tuple(malformed), extra
-    )
+    source = model_entries(engine) | measured_entries(engine)
+    return Scored(report([entry], source, protocol=protocol), engine.spec, missing, tuple(malformed), extra)
 
 
 def _in_order(

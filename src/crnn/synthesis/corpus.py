@@ -105,6 +105,11 @@ class Corpus:
                 raise DatasetError(
                     f"{path}:{number}: {frequency!r} is no number above 0; write WORD or WORD<tab>FREQUENCY"
                 ) from None
+        if not words and (some := sum(map(bool, map(str.strip, lines)))):
+            raise DatasetError(
+                f"{path}: none of its {some:,} words has a letter or digit of {charset.symbols}, the characters that "
+                "are written here; `crnn train --charset` takes others"
+            )
         return cls(words, steps, charset)
 
     def __len__(self) -> int:

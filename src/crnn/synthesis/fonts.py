@@ -135,7 +135,7 @@ def _files(place: Path) -> list[Path]:
     if place.suffix.lower() in SUFFIXES:
         return [place]
     try:
-        with place.open(encoding="utf-8", newline="") as lines:
+        with place.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, delimiter="\t")
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

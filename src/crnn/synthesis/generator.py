@@ -25,6 +25,7 @@ SPREAD = 9.0  # least standard deviation of a picture, in gray levels
 VISIBLE = 0.58  # least correlation of ink and picture; below it one begins to guess
 TALLEST = 3.0  # em; in a taller box, of a word bent too far, the letters are too small for 32 rows
 WIDEST = 360  # pixels; a longer word is drawn smaller
+PHOTOGRAPHS = 20  # in a row that cannot be decoded
 KEPT = 512 << 20  # bytes of photographs that are kept decoded; of a larger set, the others are decoded each time
 
 
@@ -52,6 +53,11 @@ class WordGenerator:
                 f"the fonts lack the characters of most words, such as {lost[0]!r}: give --fonts that have them, or "
                 "--words a list that they can draw"
             )
+
+    @property
+    def unreadable(self) -> int:
+        """How many photographs that were drawn here could not be decoded."""
+        return getattr(self.photograph, "unreadable", 0)
 
     def word(self, n: int) -> SyntheticWord:
         """Word ``n`` (0 or more). Raises DatasetError where nothing can be drawn."""
@@ -140,7 +146,8 @@ class WordGenerator:
 class Photographs:
     """Word-free pictures for grounds, from an LMDB of encoded images under ``image-%09d`` (no labels needed).
 
-    Raises DatasetError where it holds none, or where one that is drawn cannot be decoded.
+    Where one that is drawn cannot be decoded, another is drawn, and ``unreadable`` counts it. Raises DatasetError where
+    it holds none, or where many that are drawn in a row cannot be decoded.
     """
 
     def __init__(self, path: Path) -> None:
@@ -150,20 +157,31 @@ class Photographs:
         if not len(self._reader):
             raise DatasetError(f"{path} holds no picture to draw words on: give --backgrounds another data set")
         self._pictures = Pictures(self._decoded, KEPT)
+        self.unreadable = 0  # that were drawn; others took their places
 
     def __len__(self) -> int:
         return len(self._reader)
 
     def __call__(self, dice: Random, height: int, width: int) -> NDArray[np.uint8]:
         """A crop of ``height`` x ``width`` pixels, uint8."""
-        index = dice.randrange(len(self._reader))
-        picture = self._pictures[index]
+        picture = self._any(dice)
         rows, columns = picture.shape
         zoom = min(dice.uniform(0.35, 1.0), rows / height, columns / width)
         take_y, take_x = min(rows, max(2, round(height * zoom))), min(columns, max(2, round(width * zoom)))
         y, x = dice.randrange(rows - take_y + 1), dice.randrange(columns - take_x + 1)
         cut = picture[y : y + take_y, x : x + take_x]
         return cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+    def _any(self, dice: Random) -> NDArray[np.uint8]:
+        in_a_row = 0
+        while True:
+            try:
+                return self._pictures[dice.randrange(len(self._reader))]
+            except DatasetError:  # it would end a run of millions of words, where another ground does as well
+                self.unreadable += 1
+                in_a_row += 1
+                if in_a_row == PHOTOGRAPHS:
+                    raise
 
     def _decoded(self, index: int) -> NDArray[np.uint8]:
         data = self._reader.image_bytes(index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from io import BytesIO
 from itertools import islice
 from multiprocessing import get_context
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
+from crnn.errors import CrnnError
 from crnn.images import prepare
 from crnn.spec import ModelSpec
 from crnn.synthesis.generator import WordGenerator
@@ -19,11 +21,15 @@ CHUNK = 64  # words a task: large enough that handing them over costs nothing
 
 
 class StoredWord(NamedTuple):
-    """A word ready to be stored: ``png`` is its gray picture, ``drawn`` its text with case and punctuation."""
+    """A word ready to be stored: ``png`` is its gray picture, ``drawn`` its text with case and punctuation.
+
+    ``unreadable`` photographs could not be decoded, and another became its ground.
+    """
 
     png: bytes
     label: str
     drawn: str
+    unreadable: int = 0
 
 
 _generator: WordGenerator  # of this worker process
@@ -39,7 +45,12 @@ def draw(generator: WordGenerator, start: int, count: int, workers: int = 1) -> 
     with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (generator,)) as pool:
         waiting = [pool.submit(_chunk, chunk) for chunk in islice(chunks, 3 * workers)]
         while waiting:
-            yield from waiting.pop(0).result()
+            try:
+                yield from waiting.pop(0).result()
+            except BrokenProcessPool as error:
+                raise CrnnError(
+                    "a process that draws words has died, most likely because memory ran out: take fewer --workers"
+                ) from error
             waiting += [pool.submit(_chunk, chunk) for chunk in islice(chunks, 1)]
 
 
@@ -58,10 +69,11 @@ def _chunk(numbers: range) -> list[StoredWord]:
 def _drawn(generator: WordGenerator, numbers: range) -> list[StoredWord]:
     words = []
     for n in numbers:
+        before = generator.unreadable
         word = generator.word(n)
         png = BytesIO()
         Image.fromarray(word.image).save(png, "PNG", compress_level=1)
-        words.append(StoredWord(png.getvalue(), word.label, word.drawn))
+        words.append(StoredWord(png.getvalue(), word.label, word.drawn, generator.unreadable - before))
     return words
 
 

@@ -15,6 +15,7 @@ from crnn.synthesis.noise import field
 Gray = NDArray[np.uint8]  # height x width
 
 WORKING_HEIGHT = 48  # pixels: larger crops are scaled down first; the network reads 32 rows
+WORKING_WIDTH = 4096  # pixels; OpenCV remaps no more than 32767
 LOW = 24  # pixels: what is lower is blurred as it is, and is bent and spoiled half as often and half as far
 
 
@@ -27,8 +28,9 @@ def augment(image: Gray, narrowest: int, dice: Random) -> Gray:
         return image
     height, width = image.shape
     gentle = 0.5 if height < LOW else 1.0
-    if height > WORKING_HEIGHT:
-        width, height = max(8, round(width * WORKING_HEIGHT / height)), WORKING_HEIGHT
+    if height > WORKING_HEIGHT or width > WORKING_WIDTH:
+        width = min(max(8, round(width * WORKING_HEIGHT / height)) if height > WORKING_HEIGHT else width, WORKING_WIDTH)
+        height = min(height, WORKING_HEIGHT)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     if dice.random() < 0.85:
         image = _framed(image, gentle, dice)

@@ -9,15 +9,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from crnn.errors import CheckpointError, ModelError, OptionError
-from crnn.files import replaced
+from crnn.errors import CheckpointError, ModelError
+from crnn.files import replaced, write_whole
 from crnn.spec import SPEC_KEY, ModelSpec
 
 WEIGHTS = "weights.safetensors"  # in a run folder: the averaged weights
+BEST = "best.safetensors"  # in a run folder: the averaged weights of the best validation
 STATE = "state.pt"  # in a run folder: everything
+LOCK = ".lock"  # in a run folder: locked by the process that trains in it
 
 
 def save_weights(path: Path, state_dict: Mapping[str, Tensor], spec: ModelSpec) -> None:
@@ -26,11 +28,13 @@ def save_weights(path: Path, state_dict: Mapping[str, Tensor], spec: ModelSpec) 
     Raises OptionError if it cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-    with replaced(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={SPEC_KEY: spec.to_json()})
-        except SafetensorError as error:
-            raise OptionError(f"{path}: cannot be written ({error})") from error
+    # Its own save_file writes to a name of its own choosing first, with a mode that lets nobody else read the file.
+    write_whole(path, save(tensors, {SPEC_KEY: spec.to_json()}))
+
+
+def holds_weights(run: Path) -> bool:
+    """Whether the folder of a run has weights, those of the best validation among them."""
+    return (run / WEIGHTS).exists() or (run / BEST).exists()
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelSpec]:

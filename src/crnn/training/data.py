@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 from bisect import bisect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from math import inf
@@ -35,50 +35,85 @@ from crnn.spec import ModelSpec
 from crnn.synthesis.generator import Photographs, WordGenerator
 from crnn.training.augment import augment
 
+DECODED = 200_000  # words; a minute or two of decoding when a set is opened
+TRIES = 100  # pictures of a larger set, in a row
 KEPT_BYTES = 256 << 20  # of decoded pictures, of each data set in each process
 
 
 class RealWords:
     """The words of one labelled data set that a network of ``spec`` can learn, split into training and held-out words.
 
-    Of a set for ``validation`` all are held out. Labels are as the protocol of the spec's charset leaves them.
-    Each process keeps decoded pictures, gray (a few kilobytes each), up to :data:`KEPT_BYTES` of them.
-    Raises DatasetError where no word is left.
+    ``training`` and ``held_out`` are their indices, int64[N]; of a set for ``validation`` all are held out. Each
+    process keeps decoded pictures, gray (a few kilobytes each), up to :data:`KEPT_BYTES` of them.
+
+    Pictures are decoded once when the set is opened, and those that cannot be are left out. Of a set of more than
+    :data:`DECODED` words, which would take long each time, only the labels are looked at; where a picture that is drawn
+    cannot be decoded, another is drawn, and ``unreadable`` counts it.
+
+    ``advance`` is told how many of how many words were looked at. Raises DatasetError where no word is left.
     """
 
-    def __init__(self, path: Path, spec: ModelSpec, *, validation: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spec: ModelSpec,
+        *,
+        validation: bool = False,
+        advance: Callable[[int, int], object] = lambda done, total: None,
+    ) -> None:
         self.path, self.spec = path, spec
         self.reader = LmdbReader(path)
-        found: Usable = usable(self.reader, spec, COMPARED[protocol_of(spec.charset)])
+        self._protocol = COMPARED[protocol_of(spec.charset)]
+        self._all_decoded = len(self.reader) <= DECODED
+        found: Usable = usable(self.reader, spec, self._protocol, decode=self._all_decoded, advance=advance)
         self.skipped = found.skipped
-        pairs = list(zip(found.indices, found.labels, strict=True))
-        self.training = [pair for pair in pairs if not (validation or is_held_out(pair[0]))]
-        self.held_out = [pair for pair in pairs if validation or is_held_out(pair[0])]
-        if not (self.held_out if validation else self.training):
+        self.unreadable = 0
+        indices = np.array(found.indices, np.int64)
+        held_out = np.array([validation or is_held_out(i) for i in found.indices], bool)
+        self.training, self.held_out = indices[~held_out], indices[held_out]
+        if not len(self.held_out if validation else self.training):
             what = "validate" if validation else "train"
             first = f", the first because {self.skipped[0].reason}" if self.skipped else ""
-            held = f", {len(self.held_out)} held out, as every tenth is" if self.held_out else ""
+            held = f", {len(self.held_out)} held out, as every tenth is" if len(self.held_out) else ""
             left = f"{len(self.skipped)} were left out{first}{held}"
             raise DatasetError(f"{path} has no usable word to {what} on: {left}")
         self.pictures = Pictures(self._decoded, KEPT_BYTES)
+
+    def label(self, index: int) -> str:
+        """The label at ``index`` of the data set, as the protocol of the spec's charset leaves it."""
+        return self._protocol(self.reader.label(index))
 
     def _decoded(self, index: int) -> NDArray[np.uint8]:
         return np.asarray(self.reader.image(index))
 
     def sample(self, dice: Random) -> tuple[NDArray[np.uint8], str]:
         """A training word, distorted at random, and its label."""
-        index, label = self.training[dice.randrange(len(self.training))]
-        return augment(self.pictures[index], 5 * len(label), dice), label
+        for _ in range(TRIES):
+            index = int(self.training[dice.randrange(len(self.training))])
+            try:
+                picture = self.pictures[index]
+            except CrnnError:
+                if self._all_decoded:  # it could be decoded before: the disk or the file is at fault
+                    raise
+                self.unreadable += 1
+                continue
+            label = self.label(index)
+            return augment(picture, 5 * len(label), dice), label
+        raise DatasetError(f"{self.path}: {TRIES} pictures in a row cannot be decoded: crnn data check {self.path}")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` uint8[N, height, width]; ``targets`` int64, the labels joined; ``lengths``, ``ids`` int64[N]."""
+    """``images`` uint8[N, height, width]; ``targets`` int64, the labels joined; ``lengths``, ``ids`` int64[N].
+
+    ``unreadable`` pictures could not be decoded when they were drawn for it, and others took their places.
+    """
 
     images: Tensor
     targets: Tensor
     lengths: Tensor
     ids: Tensor
+    unreadable: int = 0
 
 
 class SampleStream:
@@ -106,6 +141,11 @@ class SampleStream:
             image, label = source.sample(dice)
         return prepare(Image.fromarray(image), self.spec), label
 
+    @property
+    def unreadable(self) -> int:
+        """How many pictures could not be decoded when they were drawn here."""
+        return sum(getattr(source, "unreadable", 0) for source in self.sources)
+
     def sizes(self) -> dict[str, int]:
         """How much there is to draw from, by what it is. With other numbers sample i would be another one."""
         sizes: dict[str, int] = {}
@@ -130,6 +170,7 @@ class _Batches(Dataset[Batch | CrnnError]):
         """The batch, or what has kept it from being drawn: raised here, DataLoader would wrap it in its traceback."""
         first = self.start + step * self.stride + self.offset
         ids = range(first, first + self.size)
+        before = self.stream.unreadable
         try:
             samples = [self.stream.sample(i) for i in ids]
             codes = [self.stream.spec.charset.encode(label) for _, label in samples]
@@ -140,6 +181,7 @@ class _Batches(Dataset[Batch | CrnnError]):
             torch.tensor([code for word in codes for code in word]),
             torch.tensor([len(word) for word in codes]),
             torch.tensor(list(ids)),
+            self.stream.unreadable - before,
         )
 
 

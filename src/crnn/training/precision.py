@@ -35,7 +35,9 @@ def _quickest() -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device == "npu":
         return "fp16"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _faster_in_bf16() else "no"
+    with_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    built_in = with_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bf16" if built_in and _faster_in_bf16() else "no"
 
 
 @cache

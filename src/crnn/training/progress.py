@@ -15,7 +15,10 @@ LOG = "steps.jsonl"
 
 @dataclass
 class Progress:
-    """Where a run is. Of this process's ``seconds``, ``waited`` were spent without data; ``elapsed`` are the run's."""
+    """Where a run is. Of this process's ``seconds``, ``waited`` were spent without data; ``elapsed`` are the run's.
+
+    ``unreadable`` pictures could not be decoded when they were drawn in this go, in all processes.
+    """
 
     step: int
     position: int
@@ -27,6 +30,7 @@ class Progress:
     images: int
     elapsed: float = 0.0
     validation: Validation | None = None
+    unreadable: int = 0
 
     @property
     def speed(self) -> float:
@@ -73,6 +77,8 @@ class TensorBoard:
             for name, accuracy, ned in progress.validation.sets:
                 self._writer.add_scalar(f"validation/accuracy/{name}", accuracy, progress.step)
                 self._writer.add_scalar(f"validation/1-NED/{name}", ned, progress.step)
+            self._writer.add_scalar("validation/empty", progress.validation.empty, progress.step)
+            self._writer.add_scalar("validation/characters_read", progress.validation.written, progress.step)
 
     def close(self) -> None:
         """Writes what is still in memory."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from crnn.datasets.check import summary
+from crnn.datasets.check import summary, unknown_characters
 from crnn.errors import OptionError
 from crnn.spec import ModelSpec
 from crnn.synthesis.corpus import Corpus
@@ -12,6 +13,7 @@ from crnn.synthesis.fonts import open_fonts
 from crnn.synthesis.generator import Photographs, WordGenerator
 from crnn.training.config import TrainConfig
 from crnn.training.data import RealWords, SampleStream
+from crnn.training.validation import MOST
 
 
 def word_generator(
@@ -27,21 +29,41 @@ def word_generator(
     return WordGenerator(corpus, open_fonts(list(fonts)), seed, Photographs(Path(backgrounds)) if backgrounds else None)
 
 
-def open_sources(config: TrainConfig) -> tuple[SampleStream, list[RealWords], list[str]]:
-    """(stream, sets to validate on, what to tell the user of each: share, words used, held out, left out and why)."""
+def open_sources(
+    config: TrainConfig, tell: Callable[[str], object] = lambda text: None
+) -> tuple[SampleStream, list[RealWords], list[str]]:
+    """(stream, sets to validate on, what to tell the user of each: share, words used, held out, left out and why).
+
+    ``tell`` is told how far it is, in words.
+    """
     spec = config.spec
-    real = [(RealWords(Path(path), spec), share) for path, share in config.train]
+
+    def opened(path: str, validation: bool = False) -> RealWords:
+        def advance(done: int, total: int) -> None:
+            tell(f"opening {path}: {done:,} of {total:,} words")
+
+        return RealWords(Path(path), spec, validation=validation, advance=advance)
+
+    real = [(opened(path), share) for path, share in config.train]
     total = sum(share for _, share in real) + (config.synthetic if config.fonts else 0.0)
     notes = [
         f"{words.path}: {share / total:.0%} of the samples; {len(words.training)} words to train on, "
         f"{len(words.held_out)} held out, left out: {summary(words.skipped)}"
         for words, share in real
     ]
-    validation = [RealWords(Path(path), spec, validation=True) for path in config.validate]
+    validation = [opened(path, validation=True) for path in config.validate]
     notes += [
         f"{words.path}: {len(words.held_out)} words to validate on, left out: {summary(words.skipped)}"
         for words in validation
     ]
+    for words in (*(words for words, _ in real), *validation):
+        if unknown := unknown_characters(words.skipped):
+            notes.append(
+                f"{words.path}: the {len(spec.charset)} characters to be written are not all that its labels have: "
+                f"{unknown} (--charset takes others; crnn data check {words.path} --charset lists all)"
+            )
+        if (most := len(words.held_out)) > MOST and (words in validation or not validation):
+            notes.append(f"{words.path}: of {most:,} words to validate on, {MOST:,} are taken, evenly over the set")
     sources: list[tuple[RealWords | WordGenerator, float]] = list(real)
     if config.fonts:
         if config.synthetic <= 0:

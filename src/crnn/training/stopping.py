@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from crnn.training.validation import Validation
 
-BEST = "best.safetensors"  # in a run folder: the averaged weights of the best validation
-
 
 @dataclass
 class Best:

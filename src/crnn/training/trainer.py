@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
@@ -16,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crnn.errors import CheckpointError, CrnnError, OptionError
-from crnn.files import make_folder
+from crnn.files import lock, make_folder
 from crnn.spec import ModelSpec
 from crnn.training import convolutions
 from crnn.training.adaptation import freeze
-from crnn.training.checkpoints import STATE, WEIGHTS, load_state, save_state, save_weights
+from crnn.training.checkpoints import BEST, LOCK, STATE, WEIGHTS, load_state, save_state, save_weights
 from crnn.training.config import TrainConfig
 from crnn.training.data import Batch, RealWords, SampleStream, batches, joined
 from crnn.training.network import CRNN
@@ -28,7 +29,7 @@ from crnn.training.precision import precision
 from crnn.training.processes import batch_and_accumulate, device_type, start
 from crnn.training.progress import LOG, Progress, TensorBoard, open_log
 from crnn.training.schedule import finished, learning_rate
-from crnn.training.stopping import BEST, Best
+from crnn.training.stopping import Best
 from crnn.training.validation import HeldOut, Validation, validate
 
 HOPELESS = 1.0  # nats a character: a word of five letters at 0.7 % probability
@@ -65,9 +66,10 @@ class Trainer:
         state, own = self.processes.from_main(lambda: self._saved_state(origin))
         so_far = state.get("precision", "") if own else ""
         kind = self.processes.from_main(lambda: precision(config.precision, so_far))
-        try:  # several processes on processors have to be told so: accelerate would take each for one alone
-            on_processors = self.processes.count > 1 and device_type() == "cpu"
-            self.accelerator = Accelerator(mixed_precision=kind, cpu=on_processors)
+        try:
+            # Processors have to be asked for: accelerate would take each of several processes for one alone, and on a
+            # Mac its graphics, which has no CTC loss in torch.
+            self.accelerator = Accelerator(mixed_precision=kind, cpu=device_type() == "cpu")
         except ValueError as error:  # not with this device; or another run of this process computes in another one
             raise OptionError(f"precision {kind} is not to be had here: {error}") from error
         torch.manual_seed(config.seed)
@@ -102,16 +104,30 @@ class Trainer:
         )
         self.samples = self.batch * self.accumulate * self.processes.count
         self.held_out = HeldOut(held_out, self.spec)
+        if config.stop_after and not self.held_out.labels:
+            raise OptionError("--stop-after needs words to validate on, and no word of these data sets can be used")
+
+    @property
+    def device(self) -> str:
+        """What computes, and in what: ``cpu (2 threads) in float32``."""
+        kind = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[self.accelerator.mixed_precision]
+        device = self.accelerator.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        threads = torch.get_num_threads()
+        if device.type == "cpu":
+            name = f"{threads} thread{'s' * (threads != 1)}"
+        return f"{device}{f' ({name})' if name else ''} in {kind}"
 
     def train(self, minutes: float | None = None) -> Progress:
         """Trains until the configuration's end, or for ``minutes`` of this process; saves; returns where the run is.
 
         Raises CrnnError where the loss stays non-finite; the saved state is then the one from before.
         """
+        with self._own() if self.processes.main else nullcontext():
+            return self._steps(minutes)
+
+    def _steps(self, minutes: float | None) -> Progress:
         main = self.processes.main
-        if main:
-            make_folder(self.run)
-            self.config.save(self.run)
         log = open_log(self.run / LOG, self.step) if main else None
         board = TensorBoard(self.run, self.step) if main else None
         started = saved = time.monotonic()
@@ -124,15 +140,16 @@ class Trainer:
                 waiting = time.monotonic()
                 share = [next(supply) for _ in range(self.accumulate)]
                 progress.waited += time.monotonic() - waiting
-                ids, stop = self._agreed(share, self._stopped or time.monotonic() >= end)
+                ids, unreadable, stop = self._agreed(share, self._stopped or time.monotonic() >= end)
                 if stop:  # somewhere, so everywhere: what was drawn for this step is drawn again by whoever goes on
                     break
                 progress.rate = self._rate()
                 progress.loss, norm = self._one_step(share, progress.rate)
                 if log:
-                    log.write(json.dumps({"step": self.step, "loss": progress.loss, "ids": ids}) + "\n")
+                    self._note(log, ids, progress.loss)
                 progress.step, progress.position, progress.skipped = self.step, self.position, self.skipped
                 progress.images += self.samples
+                progress.unreadable += unreadable
                 progress.seconds = time.monotonic() - started
                 self.seconds = before + progress.seconds
                 if self.config.minutes:  # by which the rate falls: everywhere to the same value
@@ -152,10 +169,33 @@ class Trainer:
             if log:
                 if self._in_a_row < PATIENCE:
                     self._save(log)
-                log.close()
+                with suppress(OSError):  # of a line that could not be written, which has been said
+                    log.close()
             if board:
                 board.close()
         return progress
+
+    def _own(self) -> IO[str]:
+        """The run's folder, made where missing, and locked as long as what is returned is open.
+
+        Raises OptionError where another process trains in it: each would write over the other's state.
+        """
+        make_folder(self.run)
+        try:
+            owned = (self.run / LOCK).open("a", encoding="utf-8")
+        except OSError as error:
+            raise OptionError(f"{self.run}: cannot be written to ({error.strerror})") from None
+        if not lock(owned):
+            owned.close()
+            raise OptionError(f"{self.run}: another process trains in it: stop that one, or give another folder")
+        self.config.save(self.run)
+        return owned
+
+    def _note(self, log: IO[str], ids: list[int], loss: float) -> None:
+        try:
+            log.write(json.dumps({"step": self.step, "loss": loss, "ids": ids}) + "\n")
+        except OSError as error:
+            raise OptionError(f"{self.run / LOG}: cannot be written ({error.strerror})") from None
 
     def stop(self) -> None:
         """Makes :meth:`train` save and return after the step under way, in all processes after the same one.
@@ -239,12 +279,15 @@ class Trainer:
             buffer.copy_(value + way)
         return mean
 
-    def _agreed(self, share: list[Batch], stop: bool) -> tuple[list[int], bool]:
-        """(ids of the samples that all processes hold for this step, as first, last of each run; whether one stops)."""
+    def _agreed(self, share: list[Batch], stop: bool) -> tuple[list[int], int, bool]:
+        """What all processes hold for this step together.
+
+        (ids of the samples, as first, last of each run; pictures that could not be decoded; whether one stops).
+        """
         ends = [int(end) for batch in share for end in (batch.ids[0], batch.ids[-1])]
-        rows = self.processes.rows([stop, *ends])
-        ranges = [pair for row in rows for pair in zip(row[1::2], row[2::2], strict=True)]
-        return joined(ranges), any(row[0] for row in rows)
+        rows = self.processes.rows([stop, sum(batch.unreadable for batch in share), *ends])
+        ranges = [pair for row in rows for pair in zip(row[2::2], row[3::2], strict=True)]
+        return joined(ranges), sum(row[1] for row in rows), any(row[0] for row in rows)
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -285,7 +328,8 @@ class Trainer:
     def _save(self, log: IO[str] | None) -> None:
         """The log, the whole state, then the weights, each whole or not at all."""
         if log:
-            log.flush()
+            with suppress(OSError):  # which the next line to be written says; the state may find room
+                log.flush()
         state: dict[str, Any] = {
             "network": self._state_dict(),
             "average": self.average,
