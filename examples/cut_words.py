@@ -5,7 +5,7 @@
 Each line of CHARACTERS.jsonl has the key of a picture of WORDS_lmdb, its text, and a box [x, y, width, height] in
 pixels for each character: {"key": "image-000000001", "text": "You", "boxes": [[5, 5, 21, 36], ...]}. FOLDER gets the
 pictures and their labels.csv, which ``crnn data build`` takes. A network that sees the same few thousand words again
-and again learns them by heart; of pieces there are ten times as many, in the same print. Every tenth word is left out,
+and again learns them by heart; of pieces there are many times as many, in the same print. Every tenth word is left out,
 as training does.
 """
 
