@@ -83,6 +83,10 @@ def train(
     accumulate: Annotated[int | None, typer.Option(help="Batches of an update, of each process.")] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate after warm-up.")] = None,
     warm_up: Annotated[int | None, typer.Option(help="Steps of warm-up of a run that is not branched off.")] = None,
+    guide: Annotated[
+        float | None,
+        typer.Option(help="Weight of an attention branch that guides training and is thrown away after it; 0: none."),
+    ] = None,
     average: Annotated[float | None, typer.Option(help="Decay of the moving average of the weights.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or no (float32).")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that draw words.")] = None,
@@ -136,6 +140,7 @@ def train(
         "accumulate": accumulate,
         "rate": rate,
         "warm_up": warm_up,
+        "guide": guide,
         "average": average,
         "precision": precision,
         "workers": workers,

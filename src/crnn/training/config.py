@@ -14,8 +14,10 @@ from crnn.files import write_whole
 from crnn.spec import FRAME_PITCH, ModelSpec
 
 CONFIG = "config.json"
-_LATER = ("resampling", "mean", "std")  # older files lack them, and mean the defaults
-_NOT_NEGATIVE = ("synthetic", "warm_up", "decay", "minutes", "steps", "freeze", "stop_after", "workers", "weight_decay")
+_LATER = ("resampling", "mean", "std", "guide")  # older files lack them, and mean the defaults
+_AMOUNTS = ("synthetic", "guide", "weight_decay")
+_NUMBERS = ("warm_up", "decay", "minutes", "steps", "freeze", "stop_after", "workers")
+_NOT_NEGATIVE = (*_AMOUNTS, *_NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class TrainConfig:
         steps: end after so many steps in all (0: no end).
         freeze: leave the convolutions as they are for the run's first so many steps.
         stop_after: end after so many validations in a row that were no better than the best one (0: go on).
+        guide: weight of the loss of an attention branch that is thrown away after training
+            (:mod:`crnn.training.guide`); 0 for none.
         weight_decay, clip: AdamW's weight decay; the largest norm of the gradient.
         average: decay of the exponential moving average of the weights, which is what a run releases.
         precision: ``bf16``, ``fp16``, ``no`` (float32), or ``auto``: bf16 where the device computes faster in
@@ -73,6 +77,7 @@ class TrainConfig:
     steps: int = 0
     freeze: int = 0
     stop_after: int = 0
+    guide: float = 0.0
     weight_decay: float = 0.01
     clip: float = 5.0
     average: float = 0.999

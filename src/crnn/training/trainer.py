@@ -24,6 +24,7 @@ from crnn.training.adaptation import freeze
 from crnn.training.checkpoints import BEST, LOCK, STATE, WEIGHTS, load_state, save_state, save_weights
 from crnn.training.config import TrainConfig
 from crnn.training.data import Batch, RealWords, SampleStream, batches, joined
+from crnn.training.guide import CLIP, Guide, optimizer_state
 from crnn.training.network import CRNN
 from crnn.training.precision import precision
 from crnn.training.processes import batch_and_accumulate, device_type, start
@@ -84,6 +85,10 @@ class Trainer:
         optimizer = torch.optim.AdamW(
             network.parameters(), config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=fused
         )
+        self.guide: Guide | None = None
+        if config.guide:
+            self.guide = Guide(network, self.spec, config.seed).to(self.accelerator.device)
+            optimizer.add_param_group(self.guide.group(config.rate))
         # As for evaluation: not wrapped for several processes, as _gradients sums over them itself.
         self.network = self.accelerator.prepare_model(network, evaluation_mode=True)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
@@ -215,12 +220,15 @@ class Trainer:
     def _one_step(self, share: list[Batch], rate: float) -> tuple[float, float]:
         """One update; (loss, norm of the gradient). An update that is not finite is left out and counted."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("times", 1.0)
         self.network.train()
         freeze(self.accelerator.unwrap_model(self.network), self.step - self.first_step < self.config.freeze)
         before = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         loss = self._gradients(share)
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        if self.guide is not None:
+            torch.nn.utils.clip_grad_norm_(self.guide.parameters(), CLIP)
+            self.guide.steps += 1
         finite = bool(torch.isfinite(loss + norm))
         if finite or self.accelerator.scaler:  # fp16's scaler leaves such an update out itself, and lowers its scale
             self.optimizer.step()
@@ -246,7 +254,9 @@ class Trainer:
         return float(loss), float(norm)
 
     def _gradients(self, share: list[Batch]) -> Tensor:
-        """Leaves in the network the mean gradient of this step's batches, of all processes; returns their mean loss.
+        """Leaves in the network the mean gradient of this step's batches, of all processes.
+
+        Returns their mean CTC loss.
 
         Each batch is normalised by itself, and begins with the running statistics there were before the step. These
         move by the mean of what each batch alone would have moved them. So it makes no difference which process, or in
@@ -267,13 +277,18 @@ class Trainer:
                 logp.float(), batch.targets.to(device), steps, batch.lengths, reduction="none", zero_infinity=True
             )
             each = each / batch.lengths.to(device)
-            self.accelerator.backward(bounded(each).mean() / len(share))
+            loss = bounded(each).mean()
+            if self.guide is not None:
+                more = self.guide.losses(batch.targets, batch.lengths, int(batch.ids[0]))
+                loss = loss + self.config.guide * bounded(more).mean()
+            self.accelerator.backward(loss / len(share))
             mean += each.detach().mean() / len(share)
             for buffer, value, way in moved:
                 way += (buffer - value) / len(share)
         for buffer, value, _ in moved:
             buffer.copy_(value)
-        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        learning = [*self.network.parameters(), *(self.guide.parameters() if self.guide is not None else [])]
+        gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
         self.processes.average([mean, *gradients, *(way for _, _, way in moved)])
         for buffer, value, way in moved:
             buffer.copy_(value + way)
@@ -334,6 +349,7 @@ class Trainer:
             "network": self._state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
+            "guide": self.guide.state_dict() if self.guide is not None else None,
             "random": torch.get_rng_state(),
             "step": self.step,
             "first_step": self.first_step,
@@ -373,7 +389,9 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         try:
             self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            if self.guide is not None and state.get("guide"):
+                self.guide.load_state_dict(state["guide"])
+            self.optimizer.load_state_dict(optimizer_state(state["optimizer"], self.optimizer.state_dict()))
             for name, tensor in state["average"].items():
                 self.average[name].copy_(tensor)
             if self.accelerator.scaler and state.get("scaler"):  # fp16, in this run and in that of the state
