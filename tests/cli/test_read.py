@@ -115,6 +115,20 @@ def test_min_confidence_leaves_out_and_says_so(folder: Path) -> None:
     assert f"{COUNT - len(kept)} words less probable" in result.stderr
 
 
+def test_words_that_are_most_probably_others_are_left_out(folder: Path, tmp_path: Path) -> None:
+    read = [word["text"] for word in json.loads(run(folder, "--json").stdout)]
+    (tmp_path / "list.txt").write_text(f"{read[0]}\nzzzzzzzz\n", encoding="utf-8")
+    command = (folder, "--json", "--lexicon", tmp_path / "list.txt")
+    everything = json.loads(run(*command).stdout)
+    assert len(everything) == COUNT and everything[0]["kept"] > 0.01
+    result = run(*command, "--min-kept", "0.01")
+    kept = [word for word in everything if word["kept"] >= 0.01]
+    assert json.loads(result.stdout) == kept and 0 < len(kept) < COUNT
+    assert f"{COUNT - len(kept)} words that keep less than 0.01 of the probability were left out" in result.stderr
+    refused = run(folder, "--min-kept", "0.01")
+    assert refused.exit_code == 2 and "--min-kept belongs to --lexicon or --characters" in refused.stderr
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
 def test_out_goes_on_where_it_was(broken: Path, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"out{suffix}"

@@ -53,6 +53,16 @@ def read(
     min_confidence: Annotated[
         float, typer.Option(metavar="P", min=0, max=1, help="Leave out words that are less probable than P.")
     ] = 0.0,
+    min_kept: Annotated[
+        float,
+        typer.Option(
+            metavar="P",
+            min=0,
+            max=1,
+            help="With --lexicon or --characters: leave out words whose text was most probably another, "
+            "those that keep less than P of the probability.",
+        ),
+    ] = 0.0,
     model: Model = None,
     engine: Engine = None,
     precision: Precision = None,
@@ -85,6 +95,8 @@ def read(
     chosen += ["--out"] if out is not None else []
     if len(chosen) > 1:
         raise OptionError(f"{' and '.join(chosen)} exclude each other; choose one")
+    if min_kept and lexicon is None and characters is None:
+        raise OptionError("--min-kept belongs to --lexicon or --characters, without which all texts are possible")
 
     import warnings
 
@@ -129,7 +141,8 @@ def read(
             items = (item for item in items if results.claim(item.source))
         words = skipped.sort_out(reader.read_many(items, on_error="record"), tick)
         below = _Counting(lambda word: word.confidence >= min_confidence)
-        kept = below.filter(words)
+        foreign = _Counting(lambda word: word.kept is None or word.kept >= min_kept)
+        kept = below.filter(foreign.filter(words))
         if results:
             for word in kept:
                 results.add(word)
@@ -140,6 +153,9 @@ def read(
     if results:
         there = f" ({had:,} were there already)" if had else ""
         err.print(f"crnn: {results.path}: {below.passed:,} words added{there}", markup=False, soft_wrap=True)
+    if foreign.stopped:
+        what = f"{foreign.stopped:,} words that keep less than {min_kept:g} of the probability were left out"
+        err.print(f"crnn: {what}", markup=False, soft_wrap=True)
     if below.stopped:
         what = f"{below.stopped:,} words less probable than {min_confidence:g} were left out"
         err.print(f"crnn: {what}", markup=False, soft_wrap=True)
