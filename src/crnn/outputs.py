@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from crnn.errors import OptionError
-from crnn.files import lock
+from crnn.files import lock, write_whole
 
 if TYPE_CHECKING:
     from crnn.word import Word
@@ -128,6 +128,27 @@ class ResultFile:
                 raise self._cannot("read", error) from None
             raise
         return self
+
+    def made_by(self, facts: dict[str, Any]) -> None:
+        """Remember, in a hidden file beside this one, what the words are read with: ``facts``, values of JSON.
+
+        Raises OptionError if there are words in the file that were read with something else. What was written before
+        this was remembered is gone on with.
+        """
+        place = self.path.with_name(f".{self.path.name}.made_by.json")
+        if self.sources:
+            try:
+                before = json.loads(place.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                before = facts
+            if before != facts:
+                names = sorted(name for name in {**before, **facts} if before.get(name) != facts.get(name))
+                raise OptionError(
+                    f"{self.path}: its words were read with another {' and '.join(names)}: give the same, or another "
+                    "name to --out"
+                )
+        with contextlib.suppress(OptionError):  # where nobody may add files to the folder, it is not remembered
+            write_whole(place, json.dumps(facts, indent=1) + "\n")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

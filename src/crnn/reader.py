@@ -165,6 +165,11 @@ class Reader:
         return self._engine.spec
 
     @property
+    def known(self) -> dict[str, Any]:
+        """What is known beside the picture (lexicon, prior, characters, beam), as a report says it; else empty."""
+        return dict(self._decoder.known)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the model and the lexicon, one line each."""
         return self._engine.notes + self._decoder.notes

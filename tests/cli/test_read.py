@@ -146,6 +146,22 @@ def test_out_goes_on_where_it_was(broken: Path, tmp_path: Path, suffix: str) -> 
     assert out.read_bytes().count(b".png") == COUNT
 
 
+def test_out_is_not_gone_on_with_by_another_reader(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("open\nstreet\n", encoding="utf-8")
+    out = tmp_path / "out.jsonl"
+    picture = folder / "0.png"
+    command = ("--out", out, "--engine", "onnxruntime", "--precision", "float32")
+    assert run(picture, *command).exit_code == 0
+    written = out.read_bytes()
+    for more, what in ((["--lexicon", tmp_path / "list.txt"], "lexicon"), (["--precision", "int8"], "precision")):
+        refused = run(folder, *command, *more)
+        assert refused.exit_code == 2 and f"read with another {what}: give the same" in refused.stderr
+        assert out.read_bytes() == written
+    (tmp_path / ".out.jsonl.made_by.json").unlink()  # as an older file: gone on with, and remembered from now on
+    assert f"{COUNT - 1} words added (1 were there already)" in run(folder, *command).stderr
+    assert "another precision" in run(folder, *command, "--precision", "int8").stderr
+
+
 KILLED = """
 import os, sys
 from crnn import outputs

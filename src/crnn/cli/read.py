@@ -20,7 +20,7 @@ from crnn.errors import OptionError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from crnn.reader import Item
+    from crnn.reader import Item, Reader
     from crnn.word import Word
 
 _ROWS = 40  # of the table are laid out together, so that it grows while words come in
@@ -85,7 +85,8 @@ def read(
     Whatever cannot be read is named on standard error, with the reason, and
     counted at the end; the exit status is then 1 (0: all read, 2: wrong usage).
     With --out, a run that was stopped goes on where it was when it is started
-    again: pictures whose source is in FILE are not read again.
+    again: pictures whose source is in FILE are not read again. Another model,
+    precision or lexicon than before is refused.
     """
     if not paths and list_file is None:
         raise OptionError("name pictures, folders, LMDB data sets or tar archives to read; see crnn read --help")
@@ -129,6 +130,8 @@ def read(
             characters=characters,
             beam=beam,
         )
+        if results:
+            results.made_by(_facts(reader))
         for note in (reader.engine, *reader.notes) if verbose else reader.notes:
             err.print(f"crnn: {note}", markup=False, soft_wrap=True)
         table = not chosen and sys.stdout.isatty()
@@ -162,6 +165,14 @@ def read(
     if skipped.reasons:
         skipped.summarise()
         raise typer.Exit(1)
+
+
+def _facts(reader: Reader) -> dict[str, Any]:
+    """What decides which texts are read."""
+    from crnn.evaluation.report import model_entries
+
+    entries = model_entries(reader.network)
+    return {"model": entries["model"]["sha256"], "precision": entries["engine"]["precision"], **reader.known}
 
 
 class _Counting:
