@@ -57,9 +57,10 @@ def sets(figures: Figures) -> str:
     for result, note in ((figures.test, ""), (figures.held_out, ", held out")):
         for dataset in result["datasets"]:
             words = dataset["words"]
-            rows.append([Path(dataset["path"]).name.removesuffix("_lmdb") + note, *_share(_right(words), len(words))])
-    rows.append(["all that was held out", *_share(_right(figures.kept), len(figures.kept))])
-    return table("words of|number|right|95 %", rows)
+            name = Path(dataset["path"]).name.removesuffix("_lmdb") + note
+            rows.append([name, *_share(_right(words), len(words)), f"`{dataset['sha256'][:16]}`"])
+    rows.append(["all that was held out", *_share(_right(figures.kept), len(figures.kept)), ""])
+    return table("words of|number|right|95 %|contents, SHA-256", rows)
 
 
 def lengths(figures: Figures) -> str:
