@@ -168,6 +168,18 @@ def test_the_command_writes_a_data_set_and_a_sheet(fonts: Path, tmp_path: Path) 
     assert again.exit_code == 2 and "exists" in again.stderr
 
 
+def test_the_command_draws_what_another_charset_can_write(fonts: Path, tmp_path: Path) -> None:
+    arguments = ["synth", str(tmp_path / "out"), "--count", "40", "--fonts", str(fonts), "--charset", "0123456789.-"]
+    words = tmp_path / "words.txt"
+    words.write_text("0.5\n12-3\nopen\n", encoding="utf-8")
+    result = CliRunner().invoke(app, [*arguments, "--words", str(words), "--width", "64"])
+    assert result.exit_code == 0, result.output
+    reader = LmdbReader(tmp_path / "out")
+    labels = [reader.label(i) for i in range(40)]
+    assert set("".join(labels)) <= set("0123456789.-") and max(map(len, labels)) <= 17
+    assert any("." in label for label in labels)
+
+
 @pytest.mark.parametrize(("name", "message"), [("sheet.words", "call it .png"), ("none/sheet.png", "no such folder")])
 def test_a_sheet_that_cannot_be_written_is_refused_first(name: str, message: str, fonts: Path, tmp_path: Path) -> None:
     arguments = ["synth", str(tmp_path / "out"), "--count", "1", "--fonts", str(fonts), "--sheet", str(tmp_path / name)]

@@ -27,6 +27,17 @@ def synth(
     words: Annotated[
         Path | None, typer.Option(help="Word list, one a line; English words by frequency otherwise.")
     ] = None,
+    charset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE_OR_TEXT",
+            help="Draw only what can be written in these characters, as `crnn train --charset` learns it.",
+            show_default="0-9a-z, in any case and with punctuation",
+        ),
+    ] = None,
+    width: Annotated[
+        int, typer.Option(min=16, help="Of the network that is to read them, in pixels: how long words may be.")
+    ] = 100,
     backgrounds: Annotated[Path | None, typer.Option(help="LMDB of word-free photographs to draw words on.")] = None,
     seed: Annotated[int, typer.Option(help="Word n is a function of the seed and n alone.", min=0)] = 0,
     start: Annotated[int, typer.Option(help="First n.", min=0)] = 0,
@@ -42,14 +53,18 @@ def synth(
 
     from rich.progress import Progress
 
+    from crnn.charset import ALNUM36, read_charset
     from crnn.datasets.lmdb import LmdbWriter
     from crnn.files import write_whole
+    from crnn.spec import FRAME_PITCH, ModelSpec
     from crnn.synthesis.stream import StoredWord, contact_sheet, draw
     from crnn.training.sources import word_generator
 
     kind = _picture_kind(sheet) if sheet is not None else ""
     places = tuple(fonts) if fonts else system_fonts()
-    generator = word_generator(places, str(words or ""), str(backgrounds or ""), seed)
+    written = ALNUM36 if charset is None else read_charset(charset)
+    spec = ModelSpec(charset=written, width=width, steps=width // FRAME_PITCH + 1)
+    generator = word_generator(places, str(words or ""), str(backgrounds or ""), seed, spec)
     began = time.perf_counter()
     first: list[StoredWord] = []
     unreadable = 0

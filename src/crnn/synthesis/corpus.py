@@ -108,7 +108,7 @@ class Corpus:
         if not words and (some := sum(map(bool, map(str.strip, lines)))):
             raise DatasetError(
                 f"{path}: none of its {some:,} words has a letter or digit of {charset.symbols}, the characters that "
-                "are written here; `crnn train --charset` takes others"
+                "are written here; --charset takes others"
             )
         return cls(words, steps, charset)
 
