@@ -67,6 +67,14 @@ def lock(file: IO[Any]) -> bool:
     return True
 
 
+def modified(path: Path) -> int:
+    """When a file was written last, in nanoseconds; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def make_folder(folder: Path) -> None:
     """Make ``folder`` and those above it, as far as they are missing. Raises OptionError if that cannot be done."""
     try:

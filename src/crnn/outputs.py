@@ -105,6 +105,7 @@ class ResultFile:
         self._header = CSV_HEADER if self._csv else b""
         self._line = csv_line if self._csv else json_line
         self.sources: set[str] = set()
+        self._rows_before = False
 
     def __enter__(self) -> Self:
         if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
@@ -136,12 +137,12 @@ class ResultFile:
         this was remembered is gone on with.
         """
         place = self.path.with_name(f".{self.path.name}.made_by.json")
-        if self.sources:
+        if self._rows_before:
             try:
                 before = json.loads(place.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 before = facts
-            if before != facts:
+            if isinstance(before, dict) and before != facts:
                 names = sorted(name for name in {**before, **facts} if before.get(name) != facts.get(name))
                 raise OptionError(
                     f"{self.path}: its words were read with another {' and '.join(names)}: give the same, or another "
@@ -197,6 +198,7 @@ class ResultFile:
                 what = f"row {number} was not written by crnn read"
                 raise OptionError(f"{self.path}: {what}; give another name to --out, or move this file away")
             end += len(row) if whole else 0
+            self._rows_before = (whole and not (self._csv and number == 1)) or self._rows_before
         self.sources.discard("")
         return end
 

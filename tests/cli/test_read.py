@@ -157,6 +157,8 @@ def test_out_is_not_gone_on_with_by_another_reader(folder: Path, tmp_path: Path)
         refused = run(folder, *command, *more)
         assert refused.exit_code == 2 and f"read with another {what}: give the same" in refused.stderr
         assert out.read_bytes() == written
+    (tmp_path / ".out.jsonl.made_by.json").write_text("[]", encoding="utf-8")  # no facts of ours
+    assert run(picture, *command).exit_code == 0
     (tmp_path / ".out.jsonl.made_by.json").unlink()  # as an older file: gone on with, and remembered from now on
     assert f"{COUNT - 1} words added (1 were there already)" in run(folder, *command).stderr
     assert "another precision" in run(folder, *command, "--precision", "int8").stderr
@@ -257,3 +259,10 @@ def test_table_on_a_terminal(broken: Path) -> None:
     assert "text" in shown and "confidence" in shown and "source" in shown
     assert f"{broken}/0.png" in shown and "\t" not in shown
     assert "2 skipped" in shown
+
+
+def test_the_same_lexicon_by_another_name(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("open\nstreet\n", encoding="utf-8")
+    for name in ("list.txt", "./list.txt", str(tmp_path / "list.txt")):
+        assert run(folder / "0.png", "--out", "out.csv", "--lexicon", name).exit_code == 0

@@ -42,15 +42,15 @@ def test_the_mean_of_what_is_computed_with(tmp_path: Path) -> None:
     assert (spec.licence, spec.temperature) == ("MIT AND Apache-2.0", 1.0)
     assert spec.lineage == ("begun", "averaged: 75% one.safetensors, 25% other.safetensors")
 
-    images = torch.rand(3, 1, 32, 100)
+    images, picture = torch.rand(3, 1, 32, 100), torch.rand(1, 64, 4, 4)
     conv = {name: network_of(lively(seed)).cnn for seed, name in enumerate(("one", "other"))}
     first = {  # the first two layers: a convolution, and one with batch normalisation
-        name: cnn.get_submodule("batchnorm1")(cnn.get_submodule("conv1")(torch.zeros(1, 64, 4, 4)))[0, :, 1, 1]
+        name: cnn.get_submodule("batchnorm1")(cnn.get_submodule("conv1")(picture))[0, :, 1, 1]
         for name, cnn in conv.items()
     }
     network = network_of(mean)
     assert not network.batch_norm
-    alone = network.cnn.get_submodule("conv1")(torch.zeros(1, 64, 4, 4))[0, :, 1, 1]
+    alone = network.cnn.get_submodule("conv1")(picture)[0, :, 1, 1]
     assert torch.allclose(alone, 0.75 * first["one"] + 0.25 * first["other"], atol=1e-5)
     assert torch.isfinite(network(images)).all()
 
@@ -97,8 +97,10 @@ def test_networks_without_a_mean(tmp_path: Path) -> None:
     assert not (tmp_path / "mean.safetensors").exists()
 
 
-def test_a_licence_that_all_share_is_said_once(tmp_path: Path) -> None:
-    spec = replace(ModelSpec(), licence="Apache-2.0")
-    save_weights(tmp_path / "a.safetensors", lively(0), spec)
-    _, mean = average([(str(tmp_path / "a.safetensors"), 1.0)] * 2)
-    assert mean.licence == "Apache-2.0"
+def test_the_licence_is_all_of_theirs(tmp_path: Path) -> None:
+    for name, licence in (("a", "Apache-2.0"), ("b", "MIT OR 0BSD"), ("c", "")):
+        save_weights(tmp_path / f"{name}.safetensors", lively(0), replace(ModelSpec(), licence=licence))
+    expected = {"aa": "Apache-2.0", "ab": "Apache-2.0 AND (MIT OR 0BSD)", "bb": "MIT OR 0BSD", "ac": "", "cc": ""}
+    for names, licence in expected.items():
+        _, mean = average([(str(tmp_path / f"{name}.safetensors"), 1.0) for name in names])
+        assert mean.licence == licence

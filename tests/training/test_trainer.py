@@ -330,7 +330,11 @@ def test_two_processes_do_not_train_in_one_folder(words: Path, tmp_path: Path) -
     run = trainer(tmp_path / "run", words, steps=2)
     with run._own(), pytest.raises(OptionError, match="run: another process trains in it"):
         trainer(tmp_path / "run", words, steps=2).train()
-    assert run.train().step == 2
+    late = trainer(tmp_path / "run", words, steps=3)
+    assert run.train().step == 2 and run.train().step == 2
+    with pytest.raises(OptionError, match="another process has trained on in it meanwhile"):
+        late.train()
+    assert load_state(tmp_path / "run")["step"] == 2
 
 
 def test_weights_without_a_state_are_not_replaced(words: Path, tmp_path: Path) -> None:
@@ -354,6 +358,11 @@ def test_weights_without_a_state_are_not_replaced(words: Path, tmp_path: Path) -
             assert refused.exit_code == 2 and "no state to go on from" in refused.stderr, refused.output
         assert os.listdir(tmp_path / "run") == [name]
         shutil.rmtree(tmp_path / "run")
+    (tmp_path / "run").mkdir()  # a run that was killed after its first validation, before its first state
+    trainer(tmp_path / "run", words).config.save(tmp_path / "run")
+    save_weights(tmp_path / "run" / "best.safetensors", CRNN().state_dict(), ModelSpec())
+    begun = CliRunner().invoke(app, [*command, "--init", "bundled", "--workers", "0"])
+    assert begun.exit_code == 0, begun.output
 
 
 def test_a_full_disk_is_one_error_and_the_state_is_tried(
@@ -388,8 +397,9 @@ def test_a_go_without_a_step_has_no_share_of_waiting(words: Path, tmp_path: Path
 
 
 def test_names_tell_data_sets_apart() -> None:
-    paths = [Path("iiit/train"), Path("svt/train"), Path("ic15"), Path("old/all"), Path("svt/train")]
-    assert names(paths) == ["iiit/train", "svt/train", "ic15", "old/all", "svt/train (2)"]
+    paths = [Path("iiit/train"), Path("svt/train"), Path("ic15"), Path("old/all"), *[Path("svt/train")] * 2]
+    assert names(paths) == ["iiit/train", "svt/train", "ic15", "old/all", "svt/train (2)", "svt/train (3)"]
+    assert names([Path("all")]) == [f"{Path.cwd().name}/all"]
 
 
 def test_a_data_set_called_all_is_one_of_the_others(words: Path, tmp_path: Path) -> None:

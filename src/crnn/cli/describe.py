@@ -59,16 +59,17 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     from crnn.outputs import visible
 
     model, engine, spec = facts["model"], facts["engine"], facts["spec"]
-    characters, channels = spec["charset"], spec["channels"]
-    kind = {1: "gray", 3: "RGB"}[channels]
-    shape = f"{channels} x {spec['height']} x {spec['width']}"
-    pixels = f"{spec['aipp']}, uint8" if spec["aipp"] else f"(v / 255 - {spec['mean']:.4g}) / {spec['std']:.4g}"
+    characters, size = spec["charset"], f"{spec['height']} x {spec['width']}"
+    shape = f"{spec['channels']} x {size} {'RGB' if spec['channels'] == 3 else 'gray'}"
+    pixels = f"(v / 255 - {spec['mean']:.4g}) / {spec['std']:.4g}"
+    if spec["aipp"]:  # the device makes the gray, normalised input itself
+        shape, pixels = f"{size} x {1 if spec['aipp'] == 'gray' else 3} {spec['aipp']}", "uint8 as they are"
     rows = [
         ("model", f"{model['path']} ({model['bytes'] / 1e6:.1f} MB)"),
         ("sha256", model["sha256"]),
         ("opened by", f"{engine['name']} {engine['version']} on {engine['device']}, {engine['precision']}"),
         ("characters", f"{len(characters)}: {characters}"),
-        ("input", f"{spec['input_name']}, N x {shape} {kind}, resized {spec['resampling']}, {pixels}"),
+        ("input", f"{spec['input_name']}, N x {shape}, resized {spec['resampling']}, {pixels}"),
         ("output", f"{spec['output_name']}, {spec['steps']} x N x {len(characters) + 1} log-probabilities"),
         ("trunk", spec["trunk"]),
         ("temperature", f"{spec['temperature']:.4g}"),

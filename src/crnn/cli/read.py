@@ -172,7 +172,11 @@ def _facts(reader: Reader) -> dict[str, Any]:
     from crnn.evaluation.report import model_entries
 
     entries = model_entries(reader.network)
-    return {"model": entries["model"]["sha256"], "precision": entries["engine"]["precision"], **reader.known}
+    known = {  # a file's name is as it was typed; its contents count
+        what: {name: it for name, it in value.items() if name != "name"} if isinstance(value, dict) else value
+        for what, value in reader.known.items()
+    }
+    return {"model": entries["model"]["sha256"], "precision": entries["engine"]["precision"], **known}
 
 
 class _Counting:

@@ -82,7 +82,7 @@ def synth(
         typer.echo(f"crnn: {what}: crnn data check {backgrounds}", err=True)
     if sheet is not None:
         picture = BytesIO()
-        contact_sheet(first).save(picture, kind)
+        contact_sheet(first, spec).save(picture, kind)
         write_whole(sheet, picture.getvalue())
     typer.echo(f"{out}: {count} words, {count / seconds:.0f} words/s")
 

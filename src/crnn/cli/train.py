@@ -164,7 +164,7 @@ def train(
                 say(out, f"{run} goes on from its own state; --init and --from are for a new run")
         elif has_config and not (init or origin):
             config = begun_again(processes.from_main(lambda: TrainConfig.load(run)), given, run)
-        elif processes.from_main(lambda: holds_weights(run)) and not find_rate:
+        elif processes.from_main(lambda: holds_weights(run, begun=has_config)) and not find_rate:
             raise OptionError(
                 f"{run} holds trained weights and no state to go on from; they would be replaced: give another folder"
             )

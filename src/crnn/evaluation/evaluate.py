@@ -35,6 +35,7 @@ def evaluate(
     """Read every word of LMDB ``datasets`` and report, as a dictionary ready for JSON::
 
         {schema, protocol, subset, model: {path, sha256}, engine: {name, version, precision}, temperature,
+         measured: {crnn, device, processor},
          datasets: [{path, sha256, accuracy, interval: [lo, hi], ned, cer, ece, calibration: [bin], total, used,
                      skipped: [{key, reason}], words_per_second, words: [{key, label, text, confidence}]}],
          overall: {accuracy, interval, ned, cer, ece, calibration: [bin], total, used}}

@@ -43,15 +43,15 @@ def draw(generator: WordGenerator, start: int, count: int, workers: int = 1) -> 
             yield from _drawn(generator, chunk)
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (generator,)) as pool:
-        waiting = [pool.submit(_chunk, chunk) for chunk in islice(chunks, 3 * workers)]
-        while waiting:
-            try:
+        try:
+            waiting = [pool.submit(_chunk, chunk) for chunk in islice(chunks, 3 * workers)]
+            while waiting:
                 yield from waiting.pop(0).result()
-            except BrokenProcessPool as error:
-                raise CrnnError(
-                    "a process that draws words has died, most likely because memory ran out: take fewer --workers"
-                ) from error
-            waiting += [pool.submit(_chunk, chunk) for chunk in islice(chunks, 1)]
+                waiting += [pool.submit(_chunk, chunk) for chunk in islice(chunks, 1)]
+        except BrokenProcessPool as error:
+            raise CrnnError(
+                "a process that draws words has died, most likely because memory ran out: take fewer --workers"
+            ) from error
 
 
 def _begin(generator: WordGenerator) -> None:
@@ -77,9 +77,8 @@ def _drawn(generator: WordGenerator, numbers: range) -> list[StoredWord]:
     return words
 
 
-def contact_sheet(words: list[StoredWord], columns: int = 8, scale: int = 2) -> Image.Image:
-    """The words as the network sees them (stretched to its input size, then ``scale`` times larger), with labels."""
-    spec = ModelSpec()
+def contact_sheet(words: list[StoredWord], spec: ModelSpec, columns: int = 8, scale: int = 2) -> Image.Image:
+    """The words as a network of ``spec`` sees them, stretched to its input, ``scale`` times larger and with labels."""
     width, height, caption = spec.width * scale + 6, spec.height * scale + 16, 12
     rows = -(-len(words) // columns)
     sheet = Image.new("L", (columns * width, rows * height), 255)

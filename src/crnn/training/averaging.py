@@ -24,7 +24,8 @@ def average(weights: Sequence[tuple[str, float]]) -> tuple[dict[str, Tensor], Mo
     """(float32 weights without batch normalisation, their spec), the mean of ``weights``: (name, parts) pairs.
 
     A name is what ``crnn train --init`` takes. Batch normalisation is folded away first, for what is averaged has to
-    be what is computed with. Sums are in float64. The lineage says what was averaged after that of the first; the
+    be what is computed with. Sums are in float64. The licence is all of theirs, as SPDX writes it, or unknown if one
+    is. The lineage says what was averaged after that of the first; the
     temperature is 1 again, as none of theirs suits the mean.
 
     Raises OptionError if there are fewer than two or a part is not above 0, CheckpointError if they are not of one
@@ -48,7 +49,9 @@ def average(weights: Sequence[tuple[str, float]]) -> tuple[dict[str, Tensor], Mo
                 raise CheckpointError(f"{name} has LSTMs of another size than {weights[0][0]}: they have no mean")
             sums[key] += share
     made_of = ", ".join(f"{parts / whole:.0%} {initial_path(name).name}" for name, parts in weights)
-    licence = " AND ".join(dict.fromkeys(spec.licence for spec in specs if spec.licence))
+    licences = list(dict.fromkeys(spec.licence for spec in specs))
+    several = [f"({licence})" if " " in licence else licence for licence in licences]
+    licence = "" if "" in licences else licences[0] if len(licences) == 1 else " AND ".join(several)
     first = specs[0]
     spec = replace(first, temperature=1.0, licence=licence, lineage=(*first.lineage, f"averaged: {made_of}"))
     return {key: value.float() for key, value in sums.items()}, spec

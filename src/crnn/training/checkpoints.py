@@ -32,9 +32,13 @@ def save_weights(path: Path, state_dict: Mapping[str, Tensor], spec: ModelSpec) 
     write_whole(path, save(tensors, {SPEC_KEY: spec.to_json()}))
 
 
-def holds_weights(run: Path) -> bool:
-    """Whether the folder of a run has weights, those of the best validation among them."""
-    return (run / WEIGHTS).exists() or (run / BEST).exists()
+def holds_weights(run: Path, *, begun: bool) -> bool:
+    """Whether a folder without a state has weights that a new run must not replace.
+
+    A run that was ``begun`` in it may have validated before it was killed without having saved: those of its best
+    validation do not count.
+    """
+    return (run / WEIGHTS).exists() or ((run / BEST).exists() and not begun)
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelSpec]:

@@ -92,14 +92,16 @@ class RealWords:
             index = int(self.training[dice.randrange(len(self.training))])
             try:
                 picture = self.pictures[index]
-            except CrnnError:
+            except CrnnError as error:
                 if self._all_decoded:  # it could be decoded before: the disk or the file is at fault
                     raise
                 self.unreadable += 1
+                reason = error
                 continue
             label = self.label(index)
             return augment(picture, 5 * len(label), dice), label
-        raise DatasetError(f"{self.path}: {TRIES} pictures in a row cannot be decoded: crnn data check {self.path}")
+        lost = f"{TRIES} pictures in a row cannot be had, the last as {reason}"
+        raise DatasetError(f"{lost}: crnn data check {self.path}") from reason
 
 
 @dataclass(frozen=True)

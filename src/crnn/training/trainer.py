@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crnn.errors import CheckpointError, CrnnError, OptionError
-from crnn.files import lock, make_folder
+from crnn.files import lock, make_folder, modified
 from crnn.spec import ModelSpec
 from crnn.training import convolutions
 from crnn.training.adaptation import freeze
@@ -64,6 +64,7 @@ class Trainer:
         self.spec = replace(config.spec, lineage=config.lineage + lineage)
         self.processes = start()
         self.processes.check_same(config)
+        self._state_read = 0  # when the state that this object goes on from was written; of process 0
         state, own = self.processes.from_main(lambda: self._saved_state(origin))
         so_far = state.get("precision", "") if own else ""
         kind = self.processes.from_main(lambda: precision(config.precision, so_far))
@@ -87,7 +88,9 @@ class Trainer:
         )
         self.guide: Guide | None = None
         if config.guide:
-            self.guide = Guide(network, self.spec, config.seed).to(self.accelerator.device)
+            self.guide = Guide(network, self.spec, config.seed)
+            self.guide.load_state_dict(self.processes.from_main(self.guide.state_dict))
+            self.guide.to(self.accelerator.device)
             optimizer.add_param_group(self.guide.group(config.rate))
         # As for evaluation: not wrapped for several processes, as _gradients sums over them itself.
         self.network = self.accelerator.prepare_model(network, evaluation_mode=True)
@@ -193,6 +196,9 @@ class Trainer:
         if not lock(owned):
             owned.close()
             raise OptionError(f"{self.run}: another process trains in it: stop that one, or give another folder")
+        if modified(self.run / STATE) != self._state_read:
+            owned.close()
+            raise OptionError(f"{self.run}: another process has trained on in it meanwhile: give the command again")
         self.config.save(self.run)
         return owned
 
@@ -363,10 +369,12 @@ class Trainer:
             "sources": self.stream.sizes(),
         }
         save_state(self.run / STATE, state)
+        self._state_read = modified(self.run / STATE)
         save_weights(self.run / WEIGHTS, self.average, self.spec)
 
     def _saved_state(self, origin: Path | None) -> tuple[dict[str, Any], bool]:
         """(the run's own state, or that of ``origin``, or none; whether it is its own)."""
+        self._state_read = modified(self.run / STATE)
         if (self.run / STATE).exists():
             return load_state(self.run / STATE), True
         return (load_state(origin) if origin is not None else {}), False

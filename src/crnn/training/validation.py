@@ -81,13 +81,12 @@ def names(paths: list[Path]) -> list[str]:
 
     ``all`` is the name of all of them together. A set that is given again keeps its name and gets a number.
     """
-    found: list[str] = []
+    short: list[str] = []
     for path in paths:
         alike = [other for other in paths if other.name == path.name and other != path]
-        name = "/".join(path.parts[-2:]) if alike or path.name == "all" else path.name
-        again = found.count(name)
-        found.append(f"{name} ({again + 1})" if again else name)
-    return found
+        short.append("/".join(path.absolute().parts[-2:]) if alike or path.name == "all" else path.name)
+    counts = [short[:i].count(name) for i, name in enumerate(short)]
+    return [f"{name} ({count + 1})" if count else name for name, count in zip(short, counts, strict=True)]
 
 
 def evenly(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
