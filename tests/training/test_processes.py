@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "freeze": 2,
     "validate_every": 3,
     "save_every": 1000.0,
+    "guide": 1.0,
 }
 
 
@@ -115,8 +116,9 @@ def test_two_processes_train_as_one_that_accumulates(words: Path, tmp_path: Path
     assert [entry["ids"] for entry in ours] == [entry["ids"] for entry in theirs]
     assert [entry["loss"] for entry in ours] == pytest.approx([entry["loss"] for entry in theirs], rel=1e-5)
     states = load_state(one), load_state(two)
-    for name, tensor in states[0]["network"].items():  # running statistics too
-        assert torch.allclose(tensor, states[1]["network"][name], rtol=1e-4, atol=1e-6), name
+    for part in ("network", "guide"):
+        for name, tensor in states[0][part].items():  # running statistics too
+            assert torch.allclose(tensor, states[1][part][name], rtol=1e-4, atol=1e-6), name
     assert [state["position"] for state in states] == [2 * BATCH * done] * 2
 
     in_one_process(two, words, done + 3, accumulate=1)  # 8 samples a step as before, so in two batches
