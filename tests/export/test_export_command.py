@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -51,6 +52,23 @@ def test_run_folder_to_float32_then_from_that_to_float16(run_folder: Path, words
     half, _ = weights_from_onnx(second)
     assert spec == SPEC
     assert all(half[key].equal(value) for key, value in round_weights(full).items())
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_fixed_batch(run_folder: Path, words_lmdb: Path, tmp_path: Path, size: int) -> None:
+    out = tmp_path / "fixed.onnx"
+    done = crnn_export(run_folder, out, "--batch", str(size), "--check", words_lmdb)
+    assert done.exit_code == 0, done.stderr
+    model = onnx.load(out)
+    for value, where in ((model.graph.input[0], 0), (model.graph.output[0], 1)):
+        assert value.type.tensor_type.shape.dim[where].dim_value == size
+    images = np.random.default_rng(0).normal(size=(7, 1, 32, 100)).astype(np.float32)
+    expected = open_engine(run_folder, "torch").run(images)
+    for engine in ("onnxruntime", "openvino"):
+        assert np.allclose(open_engine(out, engine, precision="float32").run(images), expected, atol=1e-3)
+    assert weights_from_onnx(out)[1] == SPEC
+    refused = crnn_export(run_folder, "--triton", tmp_path / "models", "--batch", str(size))
+    assert refused.exit_code == 2 and "--batch is for a file" in refused.stderr
 
 
 def test_weights_file(run_folder: Path, words_lmdb: Path, tmp_path: Path) -> None:

@@ -42,6 +42,15 @@ def export(
         bool, typer.Option("--triton-batch-first", help="With --triton: output N x 26 x 37, which Triton can batch.")
     ] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Store the weights as float16: half the size.")] = False,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Fix the batch to N words, for compilers that need every size.",
+            show_default="free",
+        ),
+    ] = None,
     check: Annotated[
         Path | None,
         typer.Option(metavar="LMDB", help="Words that must read the same as in torch. [default: the bundled sample]"),
@@ -56,7 +65,7 @@ def export(
     resampling: Resampling = None,
     width: Width = None,
 ) -> None:
-    """Export a trained network to ONNX (opset 11, dynamic batch), or to a checkpoint for another project's scripts.
+    """Export a trained network to ONNX (opset 11, any batch), or to a checkpoint for another project's scripts.
 
     The file is written only if it reads every word of the check set as torch does. With --calibrate, the temperature
     that makes confidences match the share of right words is fitted to the tenth of each data set that training left
@@ -72,10 +81,13 @@ def export(
         raise OptionError("name the file to write, or a model repository with --triton DIR")
     if triton_batch_first and triton is None:
         raise OptionError("--triton-batch-first goes with --triton DIR")
+    if triton is not None and batch is not None:
+        raise OptionError("--batch is for a file: a Triton repository's batch is free")
     described = {"layout": layout, "charset": charset, "resampling": resampling, "width": width}
     if out is not None and out.suffix == ".pth":
         given = [name for name in ("charset", "resampling", "width") if described[name] is not None]
-        given += [name for name, value in (("fp16", fp16), ("check", check), ("calibrate", calibrate)) if value]
+        others = {"fp16": fp16, "batch": batch, "check": check, "calibrate": calibrate}
+        given += [name for name, value in others.items() if value]
         if given:
             raise OptionError(f"--{given[0]} does not go with a .pth, whose format has no room for it")
         _export_checkpoint(weights, out, layout, gates)
@@ -96,7 +108,7 @@ def export(
     if calibrate:
         spec = _calibrated(weights, spec, calibrate)
     if out is not None:
-        _show(parity.export(state_dict, spec, out, words, fp16=fp16))
+        _show(parity.export(state_dict, spec, out, words, fp16=fp16, batch=batch))
     elif triton is not None:
         from crnn.export.triton import export as export_repository
 

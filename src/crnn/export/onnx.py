@@ -58,13 +58,15 @@ def round_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return rounded
 
 
-def build(state_dict: Mapping[str, Tensor], spec: ModelSpec, *, fp16: bool = False) -> onnx.ModelProto:
+def build(
+    state_dict: Mapping[str, Tensor], spec: ModelSpec, *, fp16: bool = False, batch: int | None = None
+) -> onnx.ModelProto:
     """Weights, folded or with batch normalisation, and their spec -> the model.
 
-    Input ``spec.input_name``: float32[batch, channels, height, width]; output ``spec.output_name``:
-    float32[steps, batch, classes], log-probabilities; ``batch`` is free. The spec is kept under the metadata key
-    ``crnn.spec``. ``fp16`` stores kernels and matrices as float16, each behind a Cast to float32: half the size, the
-    same float32 arithmetic (engines fold the Casts when they load the file).
+    Input ``spec.input_name``: float32[batch, channels, height, width]; output ``spec.output_name``: float32[steps,
+    batch, classes], log-probabilities; the batch is free, or of the size ``batch``. The spec is kept under the metadata
+    key ``crnn.spec``. ``fp16`` stores kernels and matrices as float16, each behind a Cast to float32: half the size,
+    the same float32 arithmetic (engines fold the Casts when they load the file).
 
     Raises CheckpointError if the weights are not a CRNN's, ModelError if they do not fit the spec (number of classes
     or channels, or an output that is not ``steps`` long) or float16, or are not finite.
@@ -82,6 +84,7 @@ def build(state_dict: Mapping[str, Tensor], spec: ModelSpec, *, fp16: bool = Fal
     if spec.aipp:
         raise ModelError(f"the spec has the AIPP stage {spec.aipp}, which only a file compiled for Ascend can have")
 
+    size = "batch" if batch is None else batch
     graph = _Graph({key: value.numpy() for key, value in state.items()}, fp16)
     columns = _convolutions(graph, spec)
     for layer in range(2):
@@ -92,8 +95,8 @@ def build(state_dict: Mapping[str, Tensor], spec: ModelSpec, *, fp16: bool = Fal
         helper.make_graph(
             graph.nodes,
             "crnn",
-            [_value(spec.input_name, ["batch", spec.channels, spec.height, spec.width])],
-            [_value(spec.output_name, [spec.steps, "batch", classes])],
+            [_value(spec.input_name, [size, spec.channels, spec.height, spec.width])],
+            [_value(spec.output_name, [spec.steps, size, classes])],
             graph.initializers,
         ),
         producer_name=PRODUCER,

@@ -112,13 +112,19 @@ def load_check_set(path: Path, spec: ModelSpec) -> CheckSet:
 
 
 def export(
-    state_dict: Mapping[str, Tensor], spec: ModelSpec, out: Path, check: CheckSet, *, fp16: bool = False
+    state_dict: Mapping[str, Tensor],
+    spec: ModelSpec,
+    out: Path,
+    check: CheckSet,
+    *,
+    fp16: bool = False,
+    batch: int | None = None,
 ) -> Report:
     """Build the model, pass it through the gate and put it in ``out``; see :func:`build` and :func:`publish`.
 
     With ``fp16`` the reference is the network with rounded weights, and the report says what rounding changed.
     """
-    model = build(state_dict, spec, fp16=fp16)
+    model = build(state_dict, spec, fp16=fp16, batch=batch)
     if not fp16:
         return publish(model, network_of(state_dict, spec.trunk), spec, out, check)
     before, after = (network_of(weights, spec.trunk) for weights in (state_dict, round_weights(state_dict)))
