@@ -89,3 +89,8 @@ def test_the_longer_edges_give_the_size() -> None:
 def test_what_is_no_box(box: Any, reason: str) -> None:
     with pytest.raises(OptionError, match=reason):
         rectify(NOISE, box, LIMIT)
+
+
+def test_a_box_of_no_area_to_speak_of() -> None:
+    with pytest.raises(OptionError, match="no area to speak of"):
+        rectify(Image.new("L", (60, 20)), np.array([[0, 0], [50, 0], [50, 1e-300], [0, 1e-300]]), 1000)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +291,58 @@ def test_with_aipp_the_pixels_go_to_the_device_as_they_are(aipp: str, channels: 
     assert (batch.shape, batch.dtype.name) == ((2, 32, 100, channels), "uint8")
     assert batch.tobytes() == pixels.tobytes() * 2
     check_batch(batch, spec)
+
+
+def _png(width: int, depth: int, colour: int, row: bytes, transparent: bytes) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0)) + chunk(b"tRNS", transparent)
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "row", "transparent", "expected"),
+    [
+        (
+            16,
+            2,
+            struct.pack(">9H", *[0x1234] * 3, *[0x3400] * 3, *[0] * 3),
+            struct.pack(">3H", *[0x1234] * 3),
+            [255, 52, 0],
+        ),
+        (16, 0, struct.pack(">2H", 0x1234, 0x8000), struct.pack(">H", 0x1234), [255, 128]),
+        (8, 2, bytes([7, 7, 7, 9, 9, 9]), struct.pack(">3H", 7, 7, 7), [255, 9]),
+        (8, 0, bytes([7, 100]), struct.pack(">H", 7), [255, 100]),
+        (4, 0, bytes([0x07, 0xF3]), struct.pack(">H", 7), [0, 255, 255, 51]),
+        (2, 0, bytes([0b00011011]), struct.pack(">H", 2), [0, 85, 255, 255]),
+        (1, 0, bytes([0b10100000]), struct.pack(">H", 1), [255, 0, 255, 0]),
+    ],
+)
+def test_the_colour_that_a_png_names_as_transparent(
+    depth: int, colour: int, row: bytes, transparent: bytes, expected: list[int]
+) -> None:
+    picture = open_gray(_png(len(expected), depth, colour, row, transparent))
+    assert np.asarray(picture).tolist() == [expected]
+
+
+def test_a_side_without_measure_is_refused_before_it_takes_memory() -> None:
+    with pytest.raises(PixelLimitError, match="no side may have more than 1,000,000"):
+        open_gray(Image.new("1", (1_000_001, 1)))
+
+
+def test_file_objects_that_cannot_be_read() -> None:
+    class Gone(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError("the share is gone")
+
+    closed = io.BytesIO(b"x")
+    closed.close()
+    for source, what in ((Gone(), "the share is gone"), (closed, "closed file")):
+        with pytest.raises(ImageError, match=f"cannot be read .*{what}"):
+            open_gray(source)
+
+
+def test_a_drive_is_no_address() -> None:
+    with pytest.raises(ImageError, match="cannot be opened"):
+        open_gray("C://pictures/none.png")

@@ -266,3 +266,25 @@ def test_a_stream_without_end_is_taken_as_needed() -> None:
 
     items = pictures(names())
     assert [next(items).source for _ in range(3)] == ["a.png"] * 3
+
+
+def test_a_tar_without_its_end_mark_is_said_to_be_cut_off(tmp_path: Path) -> None:
+    whole = archive({"a.png": png(1), "b.png": png(2)})
+    (tmp_path / "cut.tar").write_bytes(whole[:1024])  # after the first picture and what fills its block
+    values, skipped = found(tmp_path / "cut.tar")
+    assert [value for _, value in values] == [1] and "truncated" in skipped[f"{tmp_path}/cut.tar"]
+    (tmp_path / "whole.tar").write_bytes(whole[: 2048 + 512])  # one block of zeros is a mark
+    assert found(tmp_path / "whole.tar")[1] == {}
+
+
+def test_a_list_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.png\nb.png\n", encoding="utf-8-sig")
+    assert list(listed(tmp_path / "list.txt")) == ["a.png", "b.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text there")
+def test_an_lmdb_in_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"l\xff")
+    with LmdbWriter(path) as writer:
+        writer.add(png(7), "x")
+    assert [value for _, value in found(tmp_path)[0]] == [7]

@@ -75,4 +75,7 @@ def _perspective(corners: NDArray[np.float64], width: int, height: int) -> NDArr
     for (x, y), (u, v) in zip(upright, corners.tolist(), strict=True):
         rows.append([x, y, 1, 0, 0, 0, -u * x, -u * y])
         rows.append([0, 0, 0, x, y, 1, -v * x, -v * y])
-    return np.linalg.solve(np.array(rows, np.float64), corners.reshape(8)).astype(np.float64)
+    try:
+        return np.linalg.solve(np.array(rows, np.float64), corners.reshape(8)).astype(np.float64)
+    except np.linalg.LinAlgError:
+        raise OptionError("its corners enclose no area to speak of") from None

@@ -28,6 +28,8 @@ def replaced(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         raise OptionError(f"{path}: a pipe or a device, not a file; give a file's name")
+    if not path.name:
+        raise OptionError(f"{path}: a folder, not a file; give a file's name")
     own = f".{secrets.token_hex(4)}" if shared else ""
     temporary = path.with_name(f".{path.name}{own}.tmp")
     try:

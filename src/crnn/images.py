@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
 
@@ -29,11 +30,15 @@ Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Bi
 PIXEL_LIMIT = 64_000_000
 """Largest number of pixels a picture may have unless told otherwise; more is taken for a decompression bomb."""
 
+SIDE_LIMIT = 1_000_000
+"""Largest number of pixels of a side: scaling a line takes 32 bytes for each of them, beside the picture."""
+
 # Formats are named so that an unlucky file cannot reach Pillow's rarer decoders (EPS would start Ghostscript, and TGA,
 # which has no signature, would take garbage for a picture). The common ones come first: Pillow imports the other
 # decoders only when it gets that far down the list. JPEG stands for MPO too.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "DIB", "ICO", "QOI", "PCX")
 
+_GRAY_STEPS = {"L;2": 85, "L;4": 17}  # from one gray value of few bits to the next, in 8 bits
 _ICON = b"\0\0\1\0"  # how ICO files begin
 _TILE = (322, 323)  # TIFF's tags of the width and the length of a tile
 
@@ -91,10 +96,14 @@ def open_picture(
         return _from_path(source, mode, pixel_limit)
     if hasattr(source, "read"):
         name = getattr(source, "name", None)
-        data = source.read()  # whole, because Pillow wants to seek and a pipe cannot
-        if not isinstance(data, bytes):
-            raise ImageError(f"{name or 'picture'}: the file object gives text; open it in binary mode ('rb')")
-        return _from_file(io.BytesIO(data), mode, name if isinstance(name, str) else "picture", pixel_limit)
+        called = name if isinstance(name, str) else "picture"
+        try:
+            data = source.read()  # whole, because Pillow wants to seek and a pipe cannot
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            raise ImageError(f"{called}: cannot be read ({_one_line(error)})") from None
+        if isinstance(data, str):
+            raise ImageError(f"{called}: the file object gives text; open it in binary mode ('rb')")
+        return _from_file(io.BytesIO(data), mode, called, pixel_limit)
     raise ImageError(
         f"cannot read a picture from {type(source).__name__}; give a path, bytes, a file object, "
         "a Pillow image or an array"
@@ -140,7 +149,7 @@ def _is_plain(image: Image.Image, mode: Mode) -> bool:
 
 def _from_path(source: str | os.PathLike[str], mode: Mode, pixel_limit: int) -> Image.Image:
     name = os.fspath(source)
-    if "://" in name:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):  # not C://pictures
         raise ImageError(f"{name}: this is an address, not a file; download the picture first")
     try:
         with Path(name).open("rb") as file:
@@ -165,6 +174,7 @@ def _from_file(file: BinaryIO, mode: Mode, name: str, pixel_limit: int) -> Image
             tags: Any = getattr(image, "tag_v2", {})  # of TIFF, where a tile may be larger than the picture
             if all(tag in tags for tag in _TILE):
                 _check_size((tags[_TILE[0]], tags[_TILE[1]]), name, pixel_limit)
+            _match_transparency(image)
             image.load()
             return _from_pillow(image, mode, name, pixel_limit)
     except ImageError:
@@ -178,6 +188,23 @@ def _from_file(file: BinaryIO, mode: Mode, name: str, pixel_limit: int) -> Image
         ) from None
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files: struct.error, KeyError, ...
         raise ImageError(f"{name}: damaged or truncated picture ({_one_line(error)})") from None
+
+
+def _match_transparency(image: Image.Image) -> None:
+    """Give the gray or colour that a PNG names as transparent the scale of the pixels that Pillow makes of it.
+
+    They are 8-bit, while the file's number has the depth of the file: 16 bits of each colour, or 1, 2 or 4 of gray.
+    """
+    named = image.info.get("transparency")
+    tiles: Any = getattr(image, "tile", None)
+    if image.format != "PNG" or not tiles:
+        return
+    raw = tiles[0][3]
+    raw = raw[0] if isinstance(raw, tuple) else raw
+    if raw == "RGB;16B" and isinstance(named, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in named)
+    elif raw in _GRAY_STEPS and isinstance(named, int):
+        image.info["transparency"] = named * _GRAY_STEPS[raw]
 
 
 def _sizes_in_icon(file: BinaryIO, count: int) -> list[tuple[int, int]]:
@@ -288,6 +315,8 @@ def _check_size(size: tuple[int, int], name: str, pixel_limit: int) -> None:
     width, height = size
     if width < 1 or height < 1:
         raise ImageError(f"{name}: a picture of {width} x {height} pixels holds nothing")
+    if max(size) > SIDE_LIMIT:
+        raise PixelLimitError(f"{name}: {width} x {height} pixels: no side may have more than {SIDE_LIMIT:,}; crop it")
     if width * height > pixel_limit:
         raise PixelLimitError(
             f"{name}: {width} x {height} pixels are over the limit of {pixel_limit:,}; crop it or raise pixel_limit"

@@ -6,6 +6,7 @@ and a tar archive is read from front to back once, so it may come through a pipe
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import sys
@@ -71,7 +72,9 @@ def listed(path: str | os.PathLike[str]) -> Iterator[str]:
 def _lines(file: BinaryIO, name: str) -> Iterator[str]:
     try:
         with file:
+            start = codecs.BOM_UTF8
             while line := file.readline(_LIST_LINE):
+                line, start = line.removeprefix(start), b""
                 if line := line.rstrip(b"\r\n"):
                     yield os.fsdecode(line)
     except OSError as error:

@@ -196,3 +196,23 @@ def test_labels_cannot_steer_the_terminal(tmp_path: Path) -> None:
 
 def test_every_format_can_be_forced() -> None:
     assert [format.value for format in Format] == list(FORMATS)
+
+
+def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
+    Image.new("L", (60, 20), 200).save(tmp_path / "0.png")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("0.png,open\n", encoding="utf-8")
+    for place in (tmp_path, labels):
+        refused = CliRunner().invoke(app, ["data", "stats", str(place), "--json", str(labels)])
+        assert refused.exit_code == 2 and "is what is to be read, or lies in it" in refused.stderr
+    assert labels.read_text(encoding="utf-8") == "0.png,open\n"
+    for _ in range(2):  # a report may lie beside the pictures
+        done = CliRunner().invoke(app, ["data", "stats", str(labels), "--json", str(tmp_path / "stats.json")])
+        assert done.exit_code == 0, done.output
+    for command in (["stats", str(labels), "--json", "."], ["build", str(tmp_path), str(tmp_path / "lmdb")]):
+        assert CliRunner().invoke(app, ["data", *command]).exit_code == (2 if "." in command else 0)
+    own = CliRunner().invoke(
+        app, ["data", "build", str(tmp_path / "lmdb"), str(tmp_path / "lmdb" / "data.mdb"), "--overwrite"]
+    )
+    assert own.exit_code == 2 and "one of the data sets to read" in own.stderr
+    assert len(LmdbReader(tmp_path / "lmdb")) == 1

@@ -488,3 +488,22 @@ def test_damaged_columns_raise_nothing_else_and_end_no_process(tmp_path: Path, d
             refused += 1
             assert str(path) in str(error) and "\n" not in str(error)
     assert refused > 20
+
+
+def test_labels_beside_pictures_in_any_case(tmp_path: Path, draw: Draw) -> None:
+    for number, label in enumerate(("hello", "bye", "open")):
+        (tmp_path / f"4821{number}.PNG").write_bytes(draw(label))
+        (tmp_path / f"4821{number}.TXT").write_text(label, encoding="utf-8")
+    assert [entry.label for entry in open_words(tmp_path)] == ["hello", "bye", "open"]
+
+
+def test_what_stands_twice_in_a_webdataset_is_said(tmp_path: Path, draw: Draw) -> None:
+    files = [("a.png", draw("x")), ("a.txt", b"x"), ("a.PNG", draw("z")), ("b.png", draw("y")), ("b.txt", b"y")]
+    with tarfile.open(tmp_path / "w.tar", "w") as tar:
+        for name, data in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    first, second = open_words(tmp_path / "w.tar")
+    assert isinstance(first.image, Unusable) and "'a.PNG' stands twice" in first.image.reason
+    assert second.label == "y"

@@ -288,3 +288,17 @@ def test_what_cannot_be_combined_or_read(posterior: Posterior) -> None:
             make()
     with pytest.raises(EngineError, match="classes"):
         Decoder(AB, Lexicon(["a"])).decode(posterior(5, 1, 9))
+
+
+@pytest.mark.parametrize("options", [{}, {"beam": 4}, {"prior": Prior({"5": 1.0})}])
+def test_a_picture_that_can_show_no_text_has_none(options: dict[str, Any]) -> None:
+    """Frames in which neither blank nor an allowed character can be; the picture after it keeps its own text."""
+    logp = np.full((26, 3, 37), -np.inf)
+    logp[:, :, 0] = 0.0
+    for frame, word, symbol in ((5, 0, "a"), (9, 0, "2"), (11, 0, "3"), (7, 1, "5")):
+        logp[frame, word] = -np.inf
+        logp[frame, word, DELIVERABLE.charset.encode(symbol)[0]] = 0.0
+    first, second, third = Decoder(DELIVERABLE, characters="0123456789", **options).decode(logp)
+    assert (first.text, first.characters, first.confidence, first.kept) == ("", (), 0.0, 0.0)
+    assert (second.text, second.confidence, second.kept) == ("5", 1.0, 1.0) and len(second.characters) == 1
+    assert (third.text, third.confidence) == ("", 1.0)

@@ -29,7 +29,7 @@ Write = Callable[..., Path]
 def test_the_report_is_the_schema_to_the_letter(bar_code: Draw, bar_code_model: Path, write_lmdb: Write) -> None:
     path = write_lmdb([(bar_code("hello"), "Hello!"), (bar_code("w0rld"), "world"), (bar_code("550"), "$5.50")])
     report = evaluate([path], open_engine(bar_code_model, "onnxruntime"), 2)
-    keys = ["schema", "protocol", "subset", "model", "engine", "temperature", "datasets", "overall"]
+    keys = ["schema", "protocol", "subset", "model", "engine", "temperature", "measured", "datasets", "overall"]
     assert list(report) == keys
     assert report["schema"] == "crnn.evaluation/1"
     assert report["protocol"] == "alnum36"

@@ -17,6 +17,7 @@ from crnn.evaluation.report import modelzoo
 from crnn.offline.bins import prepare_words, prepared_words
 from crnn.offline.infer import encode, infer
 from crnn.offline.labels import read_labels, write_labels
+from crnn.offline.results import find_folder
 from crnn.offline.score import Scored, evaluate_bins, score_results
 from crnn.spec import DELIVERABLE
 
@@ -183,7 +184,7 @@ def test_which_results_are_meant_must_be_clear(folder: Path, tmp_path: Path) -> 
         score_results(folder, tmp_path / "label.txt")
     for k in (0, 1):
         (tmp_path / "both" / f"dumpOutput_device{k}").mkdir(parents=True)
-    with pytest.raises(DatasetError, match="holds dumpOutput_device0 and dumpOutput_device1; name one"):
+    with pytest.raises(DatasetError, match="holds dumpOutput_device0 and dumpOutput_device1: results of several"):
         score_results(tmp_path / "both", tmp_path / "label.txt")
     (tmp_path / "both" / "dumpOutput_device0" / "odd.bin").write_bytes(b"")
     with pytest.raises(DatasetError, match="no result file in this folder"):
@@ -223,7 +224,8 @@ def test_one_report_whatever_was_read(
         assert rounded(other.report["overall"]) == rounded(whole["overall"])
         assert list(other.report) == list(whole)
         assert list(other.report["datasets"][0]) == list(whole["datasets"][0])
-        assert {**other.report, "datasets": 0, "overall": 0} == {**whole, "datasets": 0, "overall": 0}
+        parts = {"datasets": 0, "overall": 0, "measured": 0}  # results do not say where they were measured
+        assert {**other.report, **parts} == {**whole, **parts}
         assert other.spec == engine.spec
         assert other.notes == ()
         assert json.loads(json.dumps(other.report)) == other.report
@@ -270,3 +272,11 @@ def test_bins_that_are_missing_or_odd(
     engine.spec = dataclasses.replace(DELIVERABLE, resampling="bilinear")
     with pytest.raises(DatasetError, match="prepared with resampling 'bicubic'"):
         evaluate_bins(bins, names, engine)
+
+
+def test_results_of_two_runs_in_one_folder_are_not_guessed_between(tmp_path: Path) -> None:
+    (tmp_path / "dumpOutput_device0").mkdir()
+    assert find_folder(tmp_path) == tmp_path / "dumpOutput_device0"
+    (tmp_path / "test_1_0.bin").write_bytes(b"x")
+    with pytest.raises(DatasetError, match=r"dumpOutput_device0 and test_1_0\.bin: results of several runs"):
+        find_folder(tmp_path)

@@ -6,6 +6,7 @@ so they import what they need (engines, torch) inside their commands.
 
 from __future__ import annotations
 
+import io
 import pkgutil
 import sys
 import traceback
@@ -30,6 +31,9 @@ class _Commands(TyperGroup):
     """Ends every command the same way, on the command line and in tests alike."""
 
     def invoke(self, ctx: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):  # a name that is no valid text is shown by its bytes
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # a reader that has gone (`crnn ... | head`) shows here, where it ends in silence

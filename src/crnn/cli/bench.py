@@ -63,7 +63,7 @@ def bench(
 
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise OptionError(f"{json_file}: there is no such folder to write it to")
-    out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+    out, err = Console(emoji=False, highlight=False), Console(emoji=False, stderr=True, highlight=False)
     with _progress(err) as bar:
         task = bar.add_task("", total=None)
 
@@ -80,9 +80,9 @@ def bench(
             rounds=rounds,
             progress=show,
         )
+    _show(out, report)
     if json_file is not None:
         write_whole(json_file, json.dumps(report, indent=1) + "\n")
-    _show(out, report)
 
 
 def _progress(console: Console) -> Any:

@@ -56,10 +56,10 @@ def compare(
     page = None if out is None else page_path(out, a, b)
     json_file = json_path(json_file)
     if json_file is not None:
-        page_path(json_file, a, b)
+        page_path(json_file, a, b, *([page] if page else []))
     reports = load_result(a), load_result(b)
     found = comparing.compare(*reports, names=(str(a), str(b)))
-    console, err = Console(highlight=False), Console(stderr=True, highlight=False)
+    console, err = Console(emoji=False, highlight=False), Console(emoji=False, stderr=True, highlight=False)
     notes = tuple(found["notes"])
     if json_file is not None:
         write_whole(json_file, json.dumps(found, ensure_ascii=False, indent=1) + "\n")

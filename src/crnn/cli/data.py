@@ -119,7 +119,7 @@ def stats(
     from crnn.datasets.show import stats_lines
     from crnn.datasets.stats import measure
 
-    _check_json(json)
+    _check_json(json, paths)
     sources, err = _opened(paths, format, images, image_column, label_column, label_pattern)
     found = []
     with _Bars(err) as bars:
@@ -163,7 +163,7 @@ def check(
     from crnn.datasets.show import audit_lines, counted
 
     rules = _rules(charset, model, width)
-    _check_json(json)
+    _check_json(json, paths)
     if fix is not None:
         _check_out(fix, overwrite, paths)
     sources, err = _opened(paths, format, images, image_column, label_column, label_pattern)
@@ -223,7 +223,7 @@ def _opened(
     from crnn.datasets.words import ReadOptions
     from crnn.outputs import visible
 
-    err = Console(stderr=True, highlight=False)
+    err = Console(emoji=False, stderr=True, highlight=False)
     options = ReadOptions(images, image_column, label_column, pattern)
     sources = []
     for path in paths:
@@ -253,14 +253,22 @@ def _check_out(out: Path, overwrite: bool, places: Iterable[Path]) -> None:
     from crnn.datasets.lmdb import check_target
 
     for place in filter(os.path.exists, places):  # what is read is never replaced, whatever --overwrite says
-        if any(os.path.exists(own) and os.path.samefile(own, place) for own in (out, out / "data.mdb")):
+        theirs = [path for path in (place, place / "data.mdb") if os.path.exists(path)]
+        ours = [path for path in (out, out / "data.mdb") if os.path.exists(path)]
+        if any(os.path.samefile(own, other) for own in ours for other in theirs):
             raise OptionError(f"{out}: one of the data sets to read; choose another name to write to")
     check_target(out, overwrite)
 
 
-def _check_json(file: Path | None) -> None:
-    if file is not None and not file.absolute().parent.is_dir():
-        raise OptionError(f"{file}: there is no such folder to write it to")
+def _check_json(file: Path | None, inputs: Iterable[Path]) -> None:
+    if file is None or str(file) == "-":
+        return
+    if not file.name or not os.path.isdir(file.absolute().parent):
+        raise OptionError(f"{file}: there is no such folder to write it to, or no name of a file")
+    for path in inputs if os.path.exists(file) else ():
+        within = file.resolve().is_relative_to(path.resolve())  # where a report of before may be replaced, no labels
+        if within and (file.suffix != ".json" or os.path.samefile(file, path)):
+            raise OptionError(f"{file}: is what is to be read, or lies in it; name another file")
 
 
 def _tell(lines: Iterable[str], file: Path | None, content: Any) -> None:

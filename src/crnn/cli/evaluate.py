@@ -127,7 +127,7 @@ def evaluate(
     json_file = json_path(json_file)
     opened = open_engine(model, engine, threads, precision)
     decoder = Decoder(opened.spec, known, frequencies, characters, beam)
-    out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+    out, err = Console(emoji=False, highlight=False), Console(emoji=False, stderr=True, highlight=False)
     show_notes(err, opened.notes + decoder.notes)
     scored: Scored | None = None
     with tables.progress_bar(err) as progress:
@@ -159,8 +159,6 @@ def evaluate(
                 lists=lists,
                 progress=show,
             )
-    if json_file is not None:
-        write_report(json_file, report, schema, opened.spec.charset.classes)
     tables.show(out, report, opened.device)
     if scored is None and report["protocol"] == "alnum36":
         _show_dropped(out, report)
@@ -168,6 +166,8 @@ def evaluate(
         tables.show_skipped(out, data["skipped"], "--json FILE lists them all")
     if errors:
         tables.show_errors(out, report, errors)
+    if json_file is not None:  # last, as what was measured is to be seen though it cannot be written
+        write_report(json_file, report, schema, opened.spec.charset.classes)
     if scored is not None:
         show_extra(out, scored.extra)
         if not scored.complete:
@@ -189,6 +189,8 @@ def json_path(path: Path | None) -> Path | None:
         raise OptionError(f"{path}: there is no such folder to write it to")
     from crnn.engines import compiled
 
+    if not path.name:
+        raise OptionError(f"{path}: a folder; name a file for the report")
     path = path if path.suffix else path.with_name(f"{path.name}.json")
     if compiled.is_description(path):
         raise OptionError(f"{path}: says what was compiled into {path.stem}.om; choose another name for the report")

@@ -162,7 +162,7 @@ def _calibrated(weights: Path, spec: ModelSpec, datasets: list[Path]) -> ModelSp
 
     fit = calibrate(open_engine(weights, "torch"), datasets)
     temperature = round(fit.temperature, 4)
-    Console(highlight=False).print(
+    Console(emoji=False, highlight=False).print(
         f"Temperature {temperature}, fitted to {fit.words} held-out words: expected calibration error {fit.after:.3f}"
         f" (each half with the temperature fitted to the other), {fit.before:.3f} at temperature 1.",
         soft_wrap=True,
@@ -175,7 +175,7 @@ def _show(report: Report) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(emoji=False, highlight=False)
     table = Table("batch", "largest difference from torch", title="Log-probabilities")
     for size, difference in report.differences.items():
         table.add_row(str(size), f"{difference:.1e}")

@@ -75,7 +75,7 @@ def infer(
     opened = open_engine(model, engine, threads, precision)
     if files is None and info is not None:
         files = read_info(info, (opened.spec.width, opened.spec.height))
-    err = Console(stderr=True, highlight=False)
+    err = Console(emoji=False, stderr=True, highlight=False)
     show_notes(err, opened.notes)
     with progress_bar(err) as bar:
         task = bar.add_task(opened.path.name, total=None)

@@ -131,7 +131,7 @@ def job(
         "beam": beam,
     }
     wanted = Job(source, output, reader, Layout(part, image_column, source_column), with_characters, max_errors)
-    err = Console(stderr=True, highlight=False)
+    err = Console(emoji=False, stderr=True, highlight=False)
     done: Status | None = None
     try:
         with ExitStack() as stack:

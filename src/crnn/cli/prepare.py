@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -70,9 +71,9 @@ def prepare(
         raise OptionError("--info lists .bin files, and --npy writes none")
     labels = labels or DEFAULT
     for file in (labels, info):
-        if file is not None and not file.absolute().parent.is_dir():
+        if file is not None and not os.path.isdir(file.absolute().parent):
             raise OptionError(f"{file}: there is no such folder to write it to")
-    err = Console(stderr=True, highlight=False)
+    err = Console(emoji=False, stderr=True, highlight=False)
     with progress_bar(err) as bar:
         task = bar.add_task(dataset.name, total=None)
 

@@ -35,7 +35,7 @@ def quantize(
     from crnn.quantization import EXACT_ENOUGH, place
 
     path = model or bundled_model()
-    err = Console(stderr=True)
+    err = Console(emoji=False, stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         tasks = {}

@@ -113,7 +113,7 @@ def read(
     warnings.filterwarnings("ignore", module=r"PIL\.")
     if pixel_limit > PIXEL_LIMIT:
         Image.MAX_IMAGE_PIXELS = None  # ours is the limit then, and not Pillow's
-    err = Console(stderr=True, highlight=False)
+    err = Console(emoji=False, stderr=True, highlight=False)
     named: Iterable[str] = chain(paths or [], listed(list_file) if list_file is not None else [])
     with ExitStack() as stack:
         results = stack.enter_context(ResultFile(out)) if out is not None else None
@@ -141,7 +141,8 @@ def read(
         skipped = _Skipped(err)
         items: Iterator[Item] = pictures(named, on_skip=skipped)
         if results:
-            items = (item for item in items if results.claim(item.source))
+            # What standard input holds is another each time, though it has the same name.
+            items = (item for item in items if item.source.split("/")[0] == "-" or results.claim(item.source))
         words = skipped.sort_out(reader.read_many(items, on_error="record"), tick)
         below = _Counting(lambda word: word.confidence >= min_confidence)
         foreign = _Counting(lambda word: word.kept is None or word.kept >= min_kept)
@@ -150,7 +151,7 @@ def read(
             for word in kept:
                 results.add(word)
         elif table:
-            _print_table(kept, Console(highlight=False))
+            _print_table(kept, Console(emoji=False, highlight=False))
         else:
             _print(kept, chosen[0] if chosen else None)
     if results:

@@ -62,7 +62,7 @@ def report(
     loaded = load_result(result)
     page = page_path(out or result.with_suffix(".html"), result)
     picks = surest(loaded, worst)
-    err = Console(stderr=True, highlight=False)
+    err = Console(emoji=False, stderr=True, highlight=False)
     with looking(err) as tell:
         found = reopen(
             loaded,
@@ -85,6 +85,8 @@ def page_path(page: Path, *results: Path) -> Path:
 
     if not page.absolute().parent.is_dir():
         raise OptionError(f"{page}: there is no such folder to write it to")
+    if not page.name:
+        raise OptionError(f"{page}: a folder; name a file")
     if page.resolve() in [result.resolve() for result in results]:
         raise OptionError(f"{page}: is a result itself; name another file")
     return page

@@ -65,7 +65,7 @@ def score(
 
     json_file = json_path(json_file)
     spec = None if model is None else spec_of(model)
-    out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+    out, err = Console(emoji=False, highlight=False), Console(emoji=False, stderr=True, highlight=False)
     with tables.progress_bar(err) as bar:
         task = bar.add_task(results.name, total=None)
 

@@ -152,7 +152,8 @@ def train(
     given = {name: value for name, value in given.items() if value is not None}
     processes = start()
     with processes.one_voice():
-        out, err = (Console(stderr=stderr, quiet=not processes.main, highlight=False) for stderr in (False, True))
+        options: dict[str, Any] = {"quiet": not processes.main, "highlight": False, "emoji": False}
+        out, err = (Console(stderr=stderr, **options) for stderr in (False, True))
         if note := launched_alone():
             err.print(f"crnn: {note}", style="yellow", markup=False, soft_wrap=True)
         if processes.main and not find_rate:

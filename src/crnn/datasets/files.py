@@ -128,12 +128,15 @@ def _name_entries(folder: Path, pictures: Sequence[str], pattern: re.Pattern[str
 
 
 def paired(pictures: Sequence[str], others: Sequence[str]) -> dict[str, str]:
-    """Which of ``others`` holds the label of which picture: the same path but for the suffix."""
-    there = set(others)
+    """Which of ``others`` holds the label of which picture: the same path but for the suffix, in any case."""
+    there: dict[str, str] = {}
+    for name in others:
+        if suffix := next((each for each in LABEL_SUFFIXES if name.lower().endswith(each)), None):
+            there.setdefault(name[: -len(suffix)] + suffix, name)
     pairs = {}
     for name in pictures:
         stem = os.path.splitext(name)[0]
-        if beside := next((stem + suffix for suffix in LABEL_SUFFIXES if stem + suffix in there), None):
+        if beside := next((there[stem + suffix] for suffix in LABEL_SUFFIXES if stem + suffix in there), None):
             pairs[name] = beside
     return pairs
 

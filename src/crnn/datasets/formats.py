@@ -40,10 +40,10 @@ def open_words(path: Path, format: Format | None = None, options: ReadOptions | 
     options = options or ReadOptions()
     if not os.path.exists(path):
         raise DatasetError(f"{path}: no such data set")
-    if options.images is not None and not options.images.is_dir():
+    if options.images is not None and not os.path.isdir(options.images):
         raise OptionError(f"--images {options.images}: there is no such folder")
     try:
-        found = _folder(path, format, options) if path.is_dir() else _file(path, format, options)
+        found = _folder(path, format, options) if os.path.isdir(path) else _file(path, format, options)
     except OSError as error:
         raise DatasetError(f"{error.filename or path}: cannot be opened ({error.strerror})") from None
     return dataclasses.replace(found, path=path)

@@ -69,8 +69,9 @@ class _Environment:
 
     def __init__(self, path: Path) -> None:
         try:
+            name, folder = os.fsencode(path), os.path.isdir(path)
             self.env = lmdb.open(
-                str(path), subdir=path.is_dir(), readonly=True, create=False, lock=False, readahead=False, meminit=False
+                name, subdir=folder, readonly=True, create=False, lock=False, readahead=False, meminit=False
             )
         except lmdb.Error as error:
             raise DatasetError(f"{path}: not an LMDB data set ({error}); {_MAKE_ONE.format(path)}") from None
@@ -276,7 +277,8 @@ class LmdbWriter:
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._temporary.mkdir()
             # No lock: nobody else knows this folder. No sync at each commit: only the last one counts.
-            self._env = lmdb.open(str(self._temporary), map_size=self._map_size, lock=False, sync=False, mode=0o644)
+            name = os.fsencode(self._temporary)
+            self._env = lmdb.open(name, map_size=self._map_size, lock=False, sync=False, mode=0o644)
         except (OSError, lmdb.Error) as error:
             shutil.rmtree(self._temporary, ignore_errors=True)
             raise DatasetError(f"{self.path}: cannot be written ({error})") from None

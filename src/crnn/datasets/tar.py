@@ -30,7 +30,8 @@ def tar_members(file: Any, name: str, suffixes: tuple[str, ...]) -> Iterator[tup
     try:
         # "r:" and not "r|*": tarfile's own stream seeks for ages in an archive that names an absurd size
         content: Any = Forward(_decompressed(file))
-        with tarfile.open(fileobj=content, mode="r:", tarinfo=_Member) as tar:
+        header = _member()
+        with tarfile.open(fileobj=content, mode="r:", tarinfo=header) as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # of which it would keep one for every picture
                 base = member.name.rpartition("/")[2]
@@ -43,6 +44,8 @@ def tar_members(file: Any, name: str, suffixes: tuple[str, ...]) -> Iterator[tup
                 else:
                     data = tar.extractfile(member)
                     yield member.name, data.read() if data else b""
+        if not header.ended:
+            raise DatasetError(f"{name}: truncated tar archive (it has no end mark)")
         if isinstance(file, Forward):  # the padding at its end, so that whoever writes the pipe is not cut off
             file.seek(file.tell() + (1 << 20))
     except CrnnError:
@@ -81,19 +84,34 @@ class Forward:
 
 
 class _Member(tarfile.TarInfo):
-    """A header that is refused where tarfile would take damage for the archive's end, or hold any size of name."""
+    """A header that is refused where tarfile would take damage for the archive's end, or hold any size of name.
+
+    ``ended``: whether the archive's end mark was met, a header of zeros; tarfile does not tell it from a file cut off.
+    """
+
+    ended = False
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
         try:
             member = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
-            if type(error).__name__ in ("EOFHeaderError", "EmptyHeaderError"):  # which no public name is given to
+            if (kind := type(error).__name__) in ("EOFHeaderError", "EmptyHeaderError"):  # which have no public name
+                cls.ended = cls.ended or kind == "EOFHeaderError"
                 raise
             raise DatasetError(f"damaged or truncated tar archive ({error})") from None
         if member.size > _TAR_HEADER and (member.type in b"LKxgX"):
             raise DatasetError("damaged or hostile tar archive (a header of more than a megabyte)")
         return member
+
+
+def _member() -> type[_Member]:
+    """For one archive alone, as it remembers whether that has ended."""
+
+    class Member(_Member):
+        pass
+
+    return Member
 
 
 def _decompressed(file: Any) -> Any:

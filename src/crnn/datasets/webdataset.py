@@ -46,7 +46,10 @@ def _samples(archive: Path) -> Iterator[tuple[str, dict[str, bytes | Unusable]]]
                     yield key, files
                     files = {}
                 key = folder + slash + stem
-                files[suffix.lower()] = Unusable("unreadable", str(data)) if isinstance(data, CrnnError) else data
+                if suffix.lower() in files:
+                    files[suffix.lower()] = Unusable("unreadable", f"{base!r} stands twice in the archive")
+                else:
+                    files[suffix.lower()] = Unusable("unreadable", str(data)) if isinstance(data, CrnnError) else data
     except OSError as error:
         raise DatasetError(f"{archive}: cannot be opened ({error.strerror})") from None
     if files:

@@ -123,6 +123,7 @@ def of_all(
     listed = np.bincount(known.pictures, chances, pictures)
     total = np.bincount(known.pictures, chances * known.weights, pictures) + np.maximum(1 - listed, 0.0) * other
     chosen = found.where(best)
+    chosen.codes[np.isneginf(_log_probabilities(plain, chosen))] = 0  # where no text is possible, none is chosen
     own = np.exp(_log_probabilities(tempered, chosen)) * chosen.weights
     return Chosen(chosen.codes, np.minimum(own / total, 1.0), np.ones(pictures))
 

@@ -119,7 +119,7 @@ class Decoder:
         plain, _ = _without(self._forbidden, logp)
         tempered, kept = _without(self._forbidden, ctc.tempered(logp, self.spec.temperature))
         if self._words is None and self._beam is None:
-            words = ctc.describe(tempered, ctc.greedy(plain), charset)
+            words = [_possible(word) for word in ctc.describe(tempered, ctc.greedy(plain), charset)]
             confidences = [word.confidence for word in words]
         else:
             if self._entries is not None and self._words is not None:
@@ -136,6 +136,11 @@ class Decoder:
             Reading(spelled.get(word.text, word.text), word.characters, confidence, share)
             for word, confidence, share in zip(words, confidences, shares, strict=True)
         ]
+
+
+def _possible(word: ctc.Decoded) -> ctc.Decoded:
+    """No text instead of a best path's that has a frame in which nothing allowed can be."""
+    return word if word.log_probability > -np.inf else ctc.Decoded("", (), -np.inf)
 
 
 def _forbidden(spec: ModelSpec, characters: str | None) -> Indices:

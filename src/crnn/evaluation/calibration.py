@@ -139,12 +139,17 @@ def calibrate(engine: Engine, datasets: Sequence[str | Path]) -> Fit:
     if all(right) or not any(right):
         what = "right" if right[0] else "wrong"
         raise DatasetError(f"all {len(texts)} held-out words are read {what}: that says nothing about confidence")
-    logp = np.concatenate(outputs, axis=1)
-    return fit(
-        lambda temperature: np.exp(ctc.log_probability(ctc.tempered(logp, temperature), texts, charset)),
-        np.array(right),
-        np.array(second),
-    )
+    ends = np.cumsum([output.shape[1] for output in outputs]).tolist()
+
+    def confidences(temperature: float) -> NDArray[np.float64]:
+        """A batch at a time, as the probabilities of all take ten times the memory of the outputs."""
+        logs = [
+            ctc.log_probability(ctc.tempered(output, temperature), texts[end - output.shape[1] : end], charset)
+            for output, end in zip(outputs, ends, strict=True)
+        ]
+        return np.exp(np.concatenate(logs))
+
+    return fit(confidences, np.array(right), np.array(second))
 
 
 def fit(

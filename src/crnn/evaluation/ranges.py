@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,11 +14,12 @@ from crnn import ctc
 from crnn.datasets.lmdb import LmdbReader
 from crnn.datasets.split import is_held_out
 from crnn.engines import Engine, open_engine
+from crnn.engines.artefact import first_line
 from crnn.errors import DatasetError, ModelError
 from crnn.evaluation.words import prepared, usable_labels
 from crnn.images import normalise
 from crnn.protocols import COMPARED, protocol_of
-from crnn.quantization import Ranges
+from crnn.quantization import Ranges, place
 
 QUANTILE = 0.9999
 """The share of a tensor's values that its range covers; the rarest and largest are cut, so the others are finer."""
@@ -42,6 +44,8 @@ def calibrate(
     """
     from crnn.engines.qdq import observed
 
+    if not os.access(model.absolute().parent, os.W_OK):
+        raise ModelError(f"{place(model)}: cannot be written there; copy the model into a folder of yours")
     readers = [LmdbReader(path) for path in datasets]
     reference = open_engine(model, "onnxruntime", precision="float32")
     data = model.read_bytes()
@@ -86,7 +90,11 @@ def _tops(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = engine.threads
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(probe, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(probe, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors share no base class of their own
+        what = f"cannot be measured ({first_line(error)}); if its weights lie in a second file, `crnn export` it first"
+        raise ModelError(f"{engine.path}: {what}") from None
     quantiles: list[list[float]] = []
     done = 0
     protocol = protocol_of(engine.spec.charset)

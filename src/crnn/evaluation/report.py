@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crnn import __version__
+from crnn import __version__, quantization
 from crnn.engines.processors import processor
 from crnn.errors import DatasetError
 from crnn.evaluation.calibration import calibration
@@ -21,12 +21,18 @@ SCHEMA = "crnn.evaluation/1"
 
 
 def model_entries(engine: Engine) -> dict[str, Any]:
-    """The entries of a report that say what read the words: ``model``, ``engine`` and ``temperature``."""
-    return {
+    """The entries of a report that say what read the words: ``model``, ``engine`` and ``temperature``.
+
+    Of int8 the engine has ``ranges`` as well, the SHA-256 of those it was made from.
+    """
+    entries: dict[str, Any] = {
         "model": {"path": str(engine.path), "sha256": _file_sha256(engine.path)},
         "engine": {"name": engine.name, "version": engine.version, "precision": engine.precision},
         "temperature": engine.spec.temperature,
     }
+    if engine.precision == "int8" and (ranges := quantization.place(engine.path)).is_file():
+        entries["engine"]["ranges"] = _file_sha256(ranges)
+    return entries
 
 
 def measured_entries(engine: Engine) -> dict[str, Any]:

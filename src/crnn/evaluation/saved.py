@@ -79,8 +79,8 @@ def _checked(found: Mapping[str, Any]) -> dict[str, Any]:
         "engine": None if engine is None else {key: _text(engine, key) for key in ("name", "version", "precision")},
         "temperature": temperature,
     }
-    if measured := found.get("measured"):  # older reports do not say it
-        source["measured"] = {key: _text(measured, key) for key in ("crnn", "device", "processor")}
+    measured = found.get("measured")  # which older reports do not say, nor those of result files
+    source["measured"] = {key: _text(measured, key) for key in ("crnn", "device", "processor")} if measured else None
     protocol, subset = _text(found, "protocol"), _text(found, "subset")
     if protocol not in COMPARED:
         raise ValueError(f"protocol is {protocol!r:.60}")

@@ -73,7 +73,7 @@ def plan(
     output = output.absolute()
     if output.suffix == ".om":
         output = output.with_suffix("")
-    if not output.parent.is_dir():
+    if not os.path.isdir(output.parent):
         raise OptionError(f"{output}: there is no such folder to write it to")
     try:
         data = model.read_bytes()

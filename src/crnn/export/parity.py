@@ -6,6 +6,7 @@ one that users read with, and it reads the file as it will lie on the disk.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -140,10 +141,9 @@ def publish(
     (the set is repeated if it is smaller) within 1e-4. ``unrounded`` is the network before its weights were rounded.
     Raises ModelError with the first word or the batch size that differs; OptionError if ``out`` cannot be written.
     """
-    if out.is_dir() or not out.parent.is_dir():
-        raise OptionError(
-            f"{out}: cannot be written (" + ("it is a folder" if out.is_dir() else f"no folder {out.parent}") + ")"
-        )
+    if os.path.isdir(out) or not os.path.isdir(out.parent):
+        what = "it is a folder" if os.path.isdir(out) else f"no folder {out.parent}"
+        raise OptionError(f"{out}: cannot be written ({what})")
     with replaced(out) as temporary:
         onnx.save(model, temporary)
         check_model(temporary)

@@ -87,6 +87,7 @@ def _must_stay(job: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("model", _content(job["model"])),
         ("engine", job["engine"]["name"]),
         ("precision", job["engine"]["precision"]),
+        *([("int8 ranges", job["engine"]["ranges"])] if "ranges" in job["engine"] else []),
         ("temperature", job["temperature"]),  # which need not lie in the model's file
         *sorted(chosen.items()),
     ]

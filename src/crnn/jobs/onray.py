@@ -108,7 +108,7 @@ class OnRay:
         found, failure = self._result(lambda: ray.get(task.remote(self._reader)))
         if failure:
             raise EngineError(failure)
-        self._sha256 = found["model"]["sha256"]
+        self._sha256 = _weights(found)
         if isinstance(reader.get("engine", "auto"), str):  # what it has chosen for itself, all workers are to read with
             self._reader["engine"] = found["engine"]["name"]
             if found["engine"]["name"] in _CHOOSE_PRECISION:
@@ -169,6 +169,11 @@ def _answer(reader: dict[str, Any]) -> tuple[dict[str, Any], str]:
         return {}, f"{socket.gethostname()}: {error}"
 
 
+def _weights(read_by: dict[str, Any]) -> str:
+    """What the weights are: the model's checksum and, of int8, that of its ranges."""
+    return f"{read_by['model']['sha256']} {read_by['engine'].get('ranges', '')}"
+
+
 class _Worker:
     """One Reader in a process of its own. Errors are told in rows: as exceptions, Ray would wrap and log them."""
 
@@ -177,9 +182,10 @@ class _Worker:
         self._plan, self._failure, self._run, self._tries = plan, "", run, tries
         try:
             self._reader = Reader(**reader)
-            found = manifest.read_by(self._reader)["model"]
-            if found["sha256"] != sha256:
-                self._failure = f"{socket.gethostname()}: {found['path']} is not the job's model; copy it there"
+            found = manifest.read_by(self._reader)
+            if _weights(found) != sha256:
+                what = f"{found['model']['path']} is not the job's model, or has other ranges for int8"
+                self._failure = f"{socket.gethostname()}: {what}; copy it there"
         except CrnnError as error:
             self._failure = f"{socket.gethostname()}: {error}"
 

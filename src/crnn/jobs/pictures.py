@@ -176,10 +176,14 @@ def _parquet(where: Place, unit: Unit, layout: Layout) -> Iterator[Item]:
                 names = [None] * len(values) if len(columns) == 1 else batch.column(columns[1]).to_pylist()
                 for value, name in zip(values, names, strict=True):
                     number += 1
-                    yield _of_row(value, f"{where}/row {number}" if name is None else str(name))
+                    yield _of_row(value, f"{where}/row {number}" if name is None else _text(name))
         except (pa.ArrowException, ValueError, KeyError, OSError) as error:
             file.check()
             yield _lost(where.url, f"damaged Parquet file ({why(error)})")
+
+
+def _text(name: Any) -> str:
+    return os.fsdecode(name) if isinstance(name, bytes) else str(name)
 
 
 def _of_row(value: Any, source: str) -> Item:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Protocol
 
@@ -151,7 +152,11 @@ def run(job: Job, runner: Runner, progress: Callable[[Status], None] = lambda st
 
 
 def _check_apart(source: Place, output: Place) -> None:
-    if source.fs == output.fs and takes(source, output.path):
+    apart = source.fs != output.fs or not takes(source, output.path)
+    if apart and source.local and output.local:  # by the names that links lead to
+        real = replace(source, path=os.path.realpath(source.path))
+        apart = not takes(real, os.path.realpath(output.path))
+    if not apart:
         raise OptionError(f"{output}: lies in the input, which would grow while it is read; give another folder")
 
 

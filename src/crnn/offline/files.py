@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def files_in(folder: Path, suffixes: Iterable[str]) -> list[Path]:
         found = [path for path in folder.iterdir() if path.suffix.lower() in wanted and not path.name.startswith(".")]
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be opened ({error.strerror})") from None
-    found = sorted((path for path in found if path.is_file()), key=natural_key)
+    found = sorted((path for path in found if os.path.isfile(path)), key=natural_key)
     if not found:
         raise DatasetError(f"{folder}: no {' or '.join(wanted)} file in this folder")
     return found
@@ -77,7 +78,7 @@ def claim(folder: Path, name: str, content: dict[str, Any], in_the_way: Path | N
 def read_claim(folder: Path, name: str) -> dict[str, Any] | None:
     """What :func:`claim` wrote, None if the folder is nobody's. Raises DatasetError if the file is damaged."""
     path = folder / name
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -6,6 +6,7 @@ one word, or a batch of N.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,11 +34,18 @@ _BATCH = 256  # words decoded at once
 def find_folder(place: Path) -> Path:
     """The folder of result files at ``place``: that itself, or its only ``dumpOutput_device{K}``.
 
-    Raises DatasetError if there are several of these.
+    Raises DatasetError if there are several of these, or one beside results that lie in ``place`` itself.
     """
-    dumps = sorted(path for path in place.glob("dumpOutput_device*") if path.is_dir())
-    if len(dumps) > 1:
-        raise DatasetError(f"{place}: holds {' and '.join(path.name for path in dumps)}; name one of them")
+    try:
+        names = sorted(os.listdir(place))
+    except OSError as error:
+        raise DatasetError(f"{place}: cannot be opened ({error.strerror})") from None
+    dumps = [place / name for name in names if name.startswith("dumpOutput_device") and os.path.isdir(place / name)]
+    results = [name for name in names if name.lower().endswith(SUFFIXES) and _NAME.fullmatch(Path(name).stem)]
+    own = [name for name in results if not name.startswith("perf_")]  # benchmark's figures lie beside its dumps
+    if len(dumps) > 1 or (dumps and own):
+        several = [path.name for path in dumps] + own[:1]
+        raise DatasetError(f"{place}: holds {' and '.join(several)}: results of several runs; name one folder of them")
     return dumps[0] if dumps else place
 
 

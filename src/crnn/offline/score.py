@@ -154,7 +154,7 @@ def _source(folder: Path, spec: ModelSpec | None) -> tuple[ModelSpec, dict[str, 
         spec = ModelSpec.from_json(str(claimed["spec"]))
     if spec is None:
         spec, notes = DELIVERABLE, (f"{folder} does not say which model it is of: read as 26 steps, blank and 0-9a-z",)
-    return spec, {**source, "temperature": spec.temperature}, notes
+    return spec, {**source, "temperature": spec.temperature, "measured": None}, notes
 
 
 class _Compared(NamedTuple):
