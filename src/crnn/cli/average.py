@@ -28,7 +28,7 @@ def average(
 ) -> None:
     """Average the weights of networks that were trained on from the same ones.
 
-    The mean often reads better than each of them, at no cost; it is for held-out words to say whether it does:
+    The mean sometimes reads better than each of them, at no cost; it is for held-out words to say whether it does:
     `crnn evaluate DATASETS --held-out --engine torch --model OUT`. OUT is exported like a run.
     """
     if out.suffix != ".safetensors":

@@ -1,6 +1,6 @@
 """One network from several that have a beginning in common: the weighted mean of their weights.
 
-Networks that went on from the same weights often lie in one valley of the loss, and their mean, which costs no more to
+Networks that went on from the same weights may lie in one valley of the loss, and their mean, which costs no more to
 run than each, reads better than any of them (Izmailov et al. 2018; Wortsman et al., "Model soups", ICML 2022). The mean
 of networks that were begun apart reads nothing.
 """
