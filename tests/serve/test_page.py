@@ -212,18 +212,19 @@ def test_pasted(page: Page, context: BrowserContext) -> None:
 def test_lexicon(page: Page) -> None:
     drop(page, *paths("sale50", "regency"))
     first = texts(page, 2)
-    assert first == ["sale5o", "regency"]
+    assert first[1] == "regency"
+    other = "sale5o" if first[0] == "sale50" else "sale50"  # near to what is read, but not that
     page.get_by_text("Read only certain words").click()
-    page.get_by_label("Words that are possible").fill("sale50\nbakery\n")
+    page.get_by_label("Words that are possible").fill(f"{other}\nbakery\n")
     page.get_by_role("button", name="Read all pictures again").click()
-    expect(page.locator(".card h3").first).to_have_text("sale50")
+    expect(page.locator(".card h3").first).to_have_text(other)
     read = texts(page, 2)
-    assert read[0] == "sale50" and read[1] in ("sale50", "bakery")
-    assert "Without the list, it reads “sale5o”." in card(page, "sale50.png")
+    assert read[0] == other and read[1] in (other, "bakery")
+    assert f"Without the list, it reads “{first[0]}”." in card(page, "sale50.png")
     assert "fit below 0.001, low" in card(page, "regency.jpg")
     page.get_by_label("Words that are possible").fill("")
     page.get_by_role("button", name="Read all pictures again").click()
-    expect(page.locator(".card h3").first).to_have_text("sale5o")
+    expect(page.locator(".card h3").first).to_have_text(first[0])
 
 
 def test_saved_and_copied(page: Page, context: BrowserContext, tmp_path: Path) -> None:
