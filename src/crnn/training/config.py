@@ -14,7 +14,7 @@ from crnn.files import write_whole
 from crnn.spec import FRAME_PITCH, ModelSpec
 
 CONFIG = "config.json"
-_LATER = ("resampling", "mean", "std", "guide")  # older files lack them, and mean the defaults
+_LATER = ("resampling", "mean", "std", "guide", "optimizer")  # older files lack them, and mean the defaults
 _AMOUNTS = ("synthetic", "guide", "weight_decay")
 _NUMBERS = ("warm_up", "decay", "minutes", "steps", "freeze", "stop_after", "workers")
 _NOT_NEGATIVE = (*_AMOUNTS, *_NUMBERS)
@@ -36,7 +36,8 @@ class TrainConfig:
         seed: of the weights' first values and of the sample stream.
         batch: words of a batch; each process takes ``accumulate`` batches a step.
         accumulate: batches whose gradients make up one update. BatchNorm sees each batch by itself.
-        rate: AdamW's learning rate after warm-up.
+        optimizer: ``adamw``, or ``muon``, which moves the large matrices (:mod:`crnn.training.optimizers`).
+        rate: learning rate after warm-up.
         warm_up: steps of linear warm-up, counted from the run's first step.
         decay: 0 for a constant rate; else the rate falls linearly to nothing over so many steps, and the run ends.
         minutes: 0, or the rate falls linearly to nothing over so many minutes of training, and the run ends.
@@ -45,7 +46,7 @@ class TrainConfig:
         stop_after: end after so many validations in a row that were no better than the best one (0: go on).
         guide: weight of the loss of an attention branch that is thrown away after training
             (:mod:`crnn.training.guide`); 0 for none.
-        weight_decay, clip: AdamW's weight decay; the largest norm of the gradient.
+        weight_decay, clip: the optimiser's weight decay; the largest norm of the gradient.
         average: decay of the exponential moving average of the weights, which is what a run releases.
         precision: ``bf16``, ``fp16``, ``no`` (float32), or ``auto``: bf16 where the device computes faster in
             it, settled at the start of a run.
@@ -70,6 +71,7 @@ class TrainConfig:
     seed: int = 0
     batch: int = 64
     accumulate: int = 1
+    optimizer: str = "adamw"
     rate: float = 8e-4
     warm_up: int = 400
     decay: int = 0
@@ -93,6 +95,8 @@ class TrainConfig:
             raise OptionError("nothing to train on: give --train LMDB, or --fonts for synthetic words, or both")
         if self.precision not in ("auto", "bf16", "fp16", "no"):
             raise OptionError(f"precision {self.precision!r} is unknown: choose auto, bf16, fp16 or no")
+        if self.optimizer not in ("adamw", "muon"):
+            raise OptionError(f"optimizer {self.optimizer!r} is unknown: choose adamw or muon")
         for name in ("batch", "accumulate", "validate_every"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}")

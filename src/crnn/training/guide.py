@@ -94,10 +94,3 @@ def _written(targets: Tensor, lengths: Tensor, hidden: int) -> tuple[Tensor, Ten
         wanted[len(word), n] = 0
     given[(torch.rand(given.shape) < HIDDEN) & (given > 0)] = hidden
     return given, wanted
-
-
-def optimizer_state(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """An optimiser's saved state for one that has a group of a guide's parameters more, or less, than it had then."""
-    groups = [*saved["param_groups"], *now["param_groups"][len(saved["param_groups"]) :]][: len(now["param_groups"])]
-    kept = {number for group in groups for number in group["params"]}
-    return {"state": {k: v for k, v in saved["state"].items() if k in kept}, "param_groups": groups}

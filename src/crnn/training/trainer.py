@@ -19,12 +19,12 @@ from torch.nn import functional as F
 from crnn.errors import CheckpointError, CrnnError, OptionError
 from crnn.files import lock, make_folder, modified
 from crnn.spec import ModelSpec
-from crnn.training import convolutions
+from crnn.training import convolutions, optimizers
 from crnn.training.adaptation import freeze
 from crnn.training.checkpoints import BEST, LOCK, STATE, WEIGHTS, load_state, save_state, save_weights
 from crnn.training.config import TrainConfig
 from crnn.training.data import Batch, RealWords, SampleStream, batches, joined
-from crnn.training.guide import CLIP, Guide, optimizer_state
+from crnn.training.guide import CLIP, Guide
 from crnn.training.network import CRNN
 from crnn.training.precision import precision
 from crnn.training.processes import batch_and_accumulate, device_type, start
@@ -82,10 +82,7 @@ class Trainer:
         if self.accelerator.device.type == "cpu" and self.accelerator.mixed_precision == "no":
             convolutions.use(network)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        fused = self.accelerator.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(
-            network.parameters(), config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=fused
-        )
+        optimizer = optimizers.optimizer(network, config, self.accelerator.device.type)
         self.guide: Guide | None = None
         if config.guide:
             self.guide = Guide(network, self.spec, config.seed)
@@ -399,7 +396,7 @@ class Trainer:
             self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
             if self.guide is not None and state.get("guide"):
                 self.guide.load_state_dict(state["guide"])
-            self.optimizer.load_state_dict(optimizer_state(state["optimizer"], self.optimizer.state_dict()))
+            optimizers.restore(self.optimizer, state["optimizer"])
             for name, tensor in state["average"].items():
                 self.average[name].copy_(tensor)
             if self.accelerator.scaler and state.get("scaler"):  # fp16, in this run and in that of the state
