@@ -26,7 +26,8 @@ from crnn.engines.lanes import Lane, Lanes
 from crnn.engines.processors import usable_processors
 from crnn.errors import CrnnError, EngineError, ImageError, OptionError
 from crnn.images import PIXEL_LIMIT, Source, normalise, open_picture, prepare
-from crnn.spec import ModelSpec
+from crnn.second_look import UNSURE, Look, check, look_again
+from crnn.spec import FRAME_PITCH, ModelSpec
 from crnn.word import Character, Word
 
 Order: TypeAlias = Literal["RGB", "BGR"] | None
@@ -77,6 +78,8 @@ class Reader:
             :class:`crnn.decoding.decoder.Decoder`.
         precision: what the engine computes in: ``float32``, ``bfloat16`` or ``int8``, as far as it knows them; its own
             choice by default.
+        second_look: look at unsure words twice more (:mod:`crnn.second_look`): more of them are read right, and take
+            three times as long. For reading without lexicon, prior and beam.
 
     Threads may share a Reader. It can be pickled, for Ray, Spark, Dask and the like: that keeps its settings, and no
     weights; the model is opened when the copy is first used, once in a process for all copies. (A Reader of an opened
@@ -98,6 +101,7 @@ class Reader:
         characters: str | None = None,
         beam: int | None = None,
         precision: str | None = None,
+        second_look: bool = False,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("threads", threads), ("pixel_limit", pixel_limit)):
             if value is not None and value < 1:
@@ -105,7 +109,8 @@ class Reader:
         lexicon = None if lexicon is None else as_lexicon(lexicon)
         self._name = uuid4().hex  # which all copies of this Reader have in common
         there = None if model is None else Path(model).absolute()  # other processes have other current folders
-        self._settings = (there, engine, batch_size, threads, pixel_limit, lexicon, prior, characters, beam, precision)
+        known = lexicon, prior, characters, beam
+        self._settings = (there, engine, batch_size, threads, pixel_limit, *known, precision, second_look)
         self.batch_size = batch_size
         self.pixel_limit = pixel_limit
         processors = usable_processors() if threads is None else threads
@@ -117,7 +122,10 @@ class Reader:
         else:
             self._lanes, self._why = Lanes.of(engine, processors), "opened by the caller"
         self._engine = self._lanes.single.engine
-        self._decoder = Decoder(self._engine.spec, lexicon, prior, characters, beam)
+        self._decoder = Decoder(self._engine.spec, *known)
+        self._second_look = second_look
+        if second_look:
+            check(self._decoder)
         self._for_lexicon: WeakKeyDictionary[Lexicon, Decoder] = WeakKeyDictionary()
         self._process = os.getpid()
         self._undecoded = processors * _UNDECODED_A_THREAD
@@ -166,8 +174,11 @@ class Reader:
 
     @property
     def known(self) -> dict[str, Any]:
-        """What is known beside the picture (lexicon, prior, characters, beam), as a report says it; else empty."""
-        return dict(self._decoder.known)
+        """What is known beside the picture (lexicon, prior, characters, beam), as a report says it; else empty.
+
+        And ``second_look``, the confidence below which words are looked at again, where they are.
+        """
+        return {**self._decoder.known, **({"second_look": UNSURE} if self._second_look else {})}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -257,6 +268,8 @@ class Reader:
     def _decoder_of(self, lexicon: WordSource | None) -> Decoder:
         if lexicon is None:
             return self._decoder
+        if self._second_look:
+            check(self._decoder.with_lexicon(as_lexicon(lexicon)))  # raises
         if not isinstance(lexicon, Lexicon):
             return self._decoder.with_lexicon(as_lexicon(lexicon))
         found = self._for_lexicon.get(lexicon)  # threads that find none at the same time each make one
@@ -339,11 +352,16 @@ class Reader:
         if not pictures:
             return []
         spec = self.spec
-        batch = normalise(np.stack([picture.pixels for picture in pictures]), spec)
-        logp = lane.run(batch)
+        pixels = np.stack([picture.pixels for picture in pictures])
+        logp = lane.run(normalise(pixels, spec))
+        readings = decoder.decode(logp)
+        if self._second_look:
+            looks = look_again(pixels, logp, readings, decoder, lane.run)
+        else:
+            looks = [Look(reading) for reading in readings]
         return [
-            as_word(reading, spec, width, source)
-            for reading, (source, _, width) in zip(decoder.decode(logp), pictures, strict=True)
+            as_word(reading, spec, width, source, zoom)
+            for (reading, zoom), (source, _, width) in zip(looks, pictures, strict=True)
         ]
 
     def _check_process(self) -> None:
@@ -351,11 +369,20 @@ class Reader:
             raise EngineError("this Reader was opened before the process forked; open one in each process")
 
 
-def as_word(reading: Reading, spec: ModelSpec, source_width: int, source: str | None = None) -> Word:
-    """What was decoded, with its characters' places in a picture of this width."""
-    characters = [
-        Character(c, score, ctc.frame_span(*frames, spec, source_width)) for c, score, frames in reading.characters
-    ]
+def as_word(reading: Reading, spec: ModelSpec, source_width: int, source: str | None = None, zoom: float = 1.0) -> Word:
+    """What was decoded, with its characters' places in a picture of this width, which was seen so large."""
+    middle = source_width / 2
+
+    def place(frames: tuple[int, int]) -> tuple[float, float]:
+        left, right = ctc.frame_span(*frames, spec, source_width)
+        if zoom == 1:
+            return left, right
+        # Half a frame at least: seen smaller, a picture has its edge around it, and the network may read there.
+        least = FRAME_PITCH / 2 * source_width / spec.width
+        left, right = (middle + (end - middle) / zoom for end in (left, right))
+        return min(max(0.0, left), source_width - least), min(max(least, right), float(source_width))
+
+    characters = [Character(c, score, place(frames)) for c, score, frames in reading.characters]
     return Word(reading.text, reading.confidence, tuple(characters), source, kept=reading.kept)
 
 

@@ -32,6 +32,13 @@ Beam = Annotated[
     ),
 ]
 
+SecondLook = Annotated[
+    bool,
+    typer.Option(
+        "--second-look", help="Look at unsure words twice more: reads more of them right, in three times their time."
+    ),
+]
+
 
 def read_prior(file: Path | None, weight: float | None) -> Prior | None:
     """The prior that was asked for, if one was."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crnn.cli._knowledge import Beam, Characters, LexiconFile, PriorFile, PriorWeight, read_prior
+from crnn.cli._knowledge import Beam, Characters, LexiconFile, PriorFile, PriorWeight, SecondLook, read_prior
 from crnn.cli._options import Engine, Model, Precision, Threads
 from crnn.errors import OptionError
 
@@ -85,6 +85,7 @@ def evaluate(
     prior_weight: PriorWeight = None,
     characters: Characters = None,
     beam: Beam = None,
+    second_look: SecondLook = False,
     batch_size: Annotated[
         int, typer.Option("--batch-size", "--batch", min=1, help="Words in one call of the network.")
     ] = 64,
@@ -120,9 +121,10 @@ def evaluate(
         raise OptionError("--protocol is for data sets; prepared words are compared by what the model can write")
     known = Lexicon.from_file(lexicon) if lexicon is not None else None
     frequencies = read_prior(prior, prior_weight)
-    if bins is not None and (known or frequencies or lexicon_size or characters or beam):
+    if bins is not None and (known or frequencies or lexicon_size or characters or beam or second_look):
         raise OptionError(
-            "--lexicon, --lexicon-size, --prior, --characters and --beam are for data sets, not for --bins"
+            "--lexicon, --lexicon-size, --prior, --characters, --beam and --second-look are for data sets, not for "
+            "--bins"
         )
     json_file = json_path(json_file)
     opened = open_engine(model, engine, threads, precision)
@@ -157,6 +159,7 @@ def evaluate(
                 held_out=held_out,
                 decoder=decoder,
                 lists=lists,
+                second_look=second_look,
                 progress=show,
             )
     tables.show(out, report, opened.device)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crnn.cli._knowledge import Beam, Characters, LexiconFile, PriorFile, PriorWeight, read_prior
+from crnn.cli._knowledge import Beam, Characters, LexiconFile, PriorFile, PriorWeight, SecondLook, read_prior
 from crnn.cli._options import Engine, Model, Precision
 from crnn.errors import OptionError
 
@@ -84,6 +84,7 @@ def job(
     prior_weight: PriorWeight = None,
     characters: Characters = None,
     beam: Beam = None,
+    second_look: SecondLook = False,
 ) -> None:
     """Read every picture in INPUT into Parquet files in OUTPUT_DIR.
 
@@ -129,6 +130,7 @@ def job(
         "prior": read_prior(prior, prior_weight),
         "characters": characters,
         "beam": beam,
+        "second_look": second_look,
     }
     wanted = Job(source, output, reader, Layout(part, image_column, source_column), with_characters, max_errors)
     err = Console(emoji=False, stderr=True, highlight=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crnn.cli._knowledge import Beam, Characters, LexiconFile, PriorFile, PriorWeight, read_prior
+from crnn.cli._knowledge import Beam, Characters, LexiconFile, PriorFile, PriorWeight, SecondLook, read_prior
 from crnn.cli._options import Engine, Model, Precision, Threads
 from crnn.errors import OptionError
 
@@ -72,6 +72,7 @@ def read(
     prior_weight: PriorWeight = None,
     characters: Characters = None,
     beam: Beam = None,
+    second_look: SecondLook = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Words in one call of the network.")] = 64,
     pixel_limit: Annotated[int, typer.Option(min=1, metavar="N", help="Refuse pictures of more pixels.")] = 64_000_000,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say which engine reads, and why.")] = False,
@@ -129,6 +130,7 @@ def read(
             prior=read_prior(prior, prior_weight),
             characters=characters,
             beam=beam,
+            second_look=second_look,
         )
         if results:
             results.made_by(_facts(reader))

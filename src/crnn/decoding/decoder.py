@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -136,6 +137,16 @@ class Decoder:
             Reading(spelled.get(word.text, word.text), word.characters, confidence, share)
             for word, confidence, share in zip(words, confidences, shares, strict=True)
         ]
+
+    def probabilities(self, logp: Scores, texts: Sequence[str]) -> NDArray[np.float64]:
+        """The probability of a text of each of the N words of ``logp``, float64[N], as :meth:`decode` works it out.
+
+        Raises OptionError where more is known than which characters are allowed.
+        """
+        if self._words is not None or self._beam is not None:
+            raise OptionError("with a lexicon, a prior or a beam, the probability is that of the text decoded alone")
+        tempered, _ = _without(self._forbidden, ctc.tempered(logp, self.spec.temperature))
+        return np.minimum(np.exp(ctc.log_probability(tempered, texts, self.spec.charset)), 1.0)
 
 
 def _possible(word: ctc.Decoded) -> ctc.Decoded:

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from crnn.datasets.lmdb import LmdbReader
 from crnn.decoding.decoder import Decoder, Reading
 from crnn.engines import Engine
@@ -16,6 +19,8 @@ from crnn.evaluation.report import dataset_entry, measured_entries, model_entrie
 from crnn.evaluation.words import prepared, usable_labels
 from crnn.images import normalise
 from crnn.protocols import COMPARED, Protocol, protocol_of
+from crnn.second_look import UNSURE, check, look_again
+from crnn.spec import ModelSpec
 
 Progress = Callable[[str, int, int], None]
 """Called with a data set's path, the number of its words that are done, and the number of its words."""
@@ -30,6 +35,7 @@ def evaluate(
     held_out: bool = False,
     decoder: Decoder | None = None,
     lists: tuple[int, int] | None = None,
+    second_look: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Read every word of LMDB ``datasets`` and report, as a dictionary ready for JSON::
@@ -54,7 +60,9 @@ def evaluate(
     ``decoder`` decodes with what is known of the texts, or ``lists`` gives each word a list of its own
     (:class:`crnn.evaluation.lists.Lists`), whose size and seed they are; it is drawn from the labels of all the data
     sets, held out or not. The report then has the key ``knowledge``, which says so, and each word ``kept`` where texts
-    were excluded; ``confidence`` and ``kept`` are as :class:`crnn.decoding.decoder.Reading` describes them.
+    were excluded; ``confidence`` and ``kept`` are as :class:`crnn.decoding.decoder.Reading` describes them. With
+    ``second_look``, which goes with neither lexicon, prior, beam nor lists, unsure words are looked at again
+    (:mod:`crnn.second_look`), and ``knowledge`` says below which confidence.
 
     ``overall`` takes the words of all data sets together, as many times as they are given. ``held_out`` looks only at
     the words of training sets that training leaves alone (:mod:`crnn.datasets.split`): ``total`` is then their number
@@ -75,8 +83,21 @@ def evaluate(
     if lists is not None:
         drawn = Lists.of(readers, *lists, protocol)
         knowledge = {**drawn.known, **knowledge}
+    if second_look:
+        if lists is not None:
+            raise OptionError("a second look is for reading without lists of words; give only one of the two")
+        check(decoder)
+        knowledge = {**knowledge, "second_look": UNSURE}
+
+    def readings(pixels: NDArray[np.uint8], words: list[tuple[str, int]]) -> list[Reading]:
+        logp = engine.run(normalise(pixels, engine.spec))
+        found = decode(decoder, drawn, logp, words)
+        if second_look:
+            return [look.reading for look in look_again(pixels, logp, found, decoder, engine.run)]
+        return found
+
     entries = [
-        _evaluate_one(reader, engine, batch_size, protocol, held_out, decoder, drawn, progress) for reader in readers
+        _evaluate_one(reader, engine.spec, batch_size, protocol, held_out, readings, progress) for reader in readers
     ]
     subset = "held-out" if held_out else "all"
     source = model_entries(engine) | measured_entries(engine)
@@ -85,12 +106,11 @@ def evaluate(
 
 def _evaluate_one(
     reader: LmdbReader,
-    engine: Engine,
+    spec: ModelSpec,
     batch_size: int,
     protocol: Protocol,
     held_out: bool,
-    decoder: Decoder,
-    lists: Lists | None,
+    readings: Callable[[NDArray[np.uint8], list[tuple[str, int]]], list[Reading]],
     progress: Progress | None,
 ) -> dict[str, Any]:
     labels, skipped = usable_labels(reader, held_out, protocol)
@@ -98,14 +118,13 @@ def _evaluate_one(
     total = len(labels) + len(skipped)
     words: list[dict[str, Any]] = []
     start = time.perf_counter()
-    for indices, pixels, errors in prepared(reader, list(labels), engine.spec, batch_size):
+    for indices, pixels, errors in prepared(reader, list(labels), spec, batch_size):
         skipped.update(errors)
         if indices:
-            logp = engine.run(normalise(pixels, engine.spec))
-            decoded = decode(decoder, lists, logp, [(labels[i], i) for i in indices])
+            found = readings(pixels, [(labels[i], i) for i in indices])
             words += [
                 _entry(reader.key(i), labels[i], compared(word.text), word)
-                for i, word in zip(indices, decoded, strict=True)
+                for i, word in zip(indices, found, strict=True)
             ]
         if progress:
             progress(str(reader.path), len(words) + len(skipped), total)

@@ -106,6 +106,8 @@ def reopen(
     readers = open_datasets(report, datasets, beside, notes, tell)
     engine = open_as_before(report, model, beside, notes, tell) if network and picks else None
     decoding: tuple[Decoder, Lists | None] | None = None
+    if engine is not None and (report.get("knowledge") or {}).get("second_look"):
+        notes.append("posteriors are of the first look at a word; what two more looks changed is not drawn")
     try:
         decoding = decoding_of(report, engine.spec, readers, beside, lexicon, prior) if engine is not None else None
     except CrnnError as error:

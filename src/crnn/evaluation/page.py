@@ -194,7 +194,13 @@ def _confidence(report: Mapping[str, Any], words: Words) -> list[Child]:
         for least in breakdown.above(words)
     ]
     meaning = "Confidence is the CTC probability of the text that was read, at the model's temperature."
-    if report.get("knowledge"):
+    known = report.get("knowledge", {})
+    if known.keys() == {"second_look"}:
+        meaning = (
+            "Confidence is the CTC probability of the text that was read, at the model's temperature; of words that "
+            "were looked at again, the mean of the three looks."
+        )
+    elif known:
         meaning = (
             "Confidence is the probability of the text that was read, at the model's temperature, given what was known "
             "of the texts. Where texts were excluded, kept is the share of the network's own probability on the others."

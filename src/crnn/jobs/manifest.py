@@ -16,6 +16,7 @@ from crnn.jobs.listing import Facts
 from crnn.jobs.storage import Place, public, replaced
 from crnn.jobs.units import Layout
 from crnn.reader import Reader
+from crnn.second_look import UNSURE
 
 MANIFEST = "_job.json"
 
@@ -42,6 +43,8 @@ def options(layout: Layout, reader: Mapping[str, Any], characters: bool) -> dict
     for name in ("characters", "beam", "pixel_limit"):
         if reader.get(name) is not None:
             known[name] = reader[name]
+    if reader.get("second_look"):
+        known["second_look"] = UNSURE
     return {
         "words_a_part": layout.words,
         "image_column": layout.image_column,

@@ -1,0 +1,98 @@
+"""A second look at the words that were read unsurely: the same picture, a little smaller and a little larger.
+
+A network that has seen too few words is not quite indifferent to how a word lies in its picture. Where it hesitates,
+the mean over several views (test-time augmentation) is right more often than one view. Most words are read surely, and
+cost nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from crnn.ctc import Scores
+from crnn.decoding.decoder import Decoder, Reading
+from crnn.errors import OptionError
+from crnn.images import normalise
+
+UNSURE = 0.8
+"""Words of less confidence are looked at again."""
+
+ZOOMS = (0.93, 1.06)
+"""How large the other views show the picture, about its middle; what lies beyond its edge is its edge."""
+
+
+class Look(NamedTuple):
+    """What was read, and how large the view showed the picture in which it was (1: as it is)."""
+
+    reading: Reading
+    zoom: float = 1.0
+
+
+def check(decoder: Decoder) -> None:
+    """Raises OptionError for a decoder that knows more of the texts than which characters are allowed."""
+    if decoder.known.keys() - {"characters"}:
+        raise OptionError("a second look is for reading without a lexicon, a prior or a beam; give only one of the two")
+
+
+def look_again(
+    pixels: NDArray[np.uint8],
+    logp: Scores,
+    readings: Sequence[Reading],
+    decoder: Decoder,
+    run: Callable[[NDArray[Any]], Scores],
+) -> list[Look]:
+    """Reads the unsure ones of N words again in two more views.
+
+    Of the texts that the three views give, each takes the one of the highest mean probability over them; its
+    confidence is that mean.
+
+    Args:
+        pixels: prepared pictures (:func:`crnn.images.prepare`), uint8[N, *spec.picture_shape].
+        logp: what the network gave for them, float[T, N, C].
+        readings: what ``decoder`` made of that.
+        run: the network, as :meth:`crnn.engines.Engine.run`; called once for each view, with N words at most.
+    """
+    looks = [Look(reading) for reading in readings]
+    unsure = [n for n, reading in enumerate(readings) if reading.confidence < UNSURE]
+    if not unsure:
+        return looks
+    outputs = [logp[:, unsure]]
+    seen = [[looks[n] for n in unsure]]
+    for zoom in ZOOMS:
+        views = np.stack([zoomed(pixels[n], zoom) for n in unsure])
+        outputs.append(run(normalise(views, decoder.spec)))
+        seen.append([Look(reading, zoom) for reading in decoder.decode(outputs[-1])])
+    probable = np.array(
+        [
+            np.mean([decoder.probabilities(output, [look.reading.text for look in view]) for output in outputs], axis=0)
+            for view in seen
+        ]
+    )  # float64[view, word], of the text of that view
+    for k, (n, best) in enumerate(zip(unsure, probable.argmax(axis=0).tolist(), strict=True)):
+        kept = [view[k].reading.kept for view in seen]
+        look = seen[best][k]
+        looks[n] = Look(
+            look.reading._replace(
+                confidence=float(probable[best, k]),
+                kept=None if look.reading.kept is None else float(np.mean(kept)),  # type: ignore[arg-type]
+            ),
+            look.zoom,
+        )
+    return looks
+
+
+def zoomed(pixels: NDArray[np.uint8], zoom: float) -> NDArray[np.uint8]:
+    """A prepared picture, uint8[H, W] or uint8[H, W, 3], shown so large about its middle; of the same shape."""
+    height, width = pixels.shape[:2]
+    beyond = [side / 2 * (1 / zoom - 1) for side in (width, height)]  # pixels to each side; negative: cut off
+    border = [max(0, int(np.ceil(each))) for each in beyond]
+    edges = [(border[1],) * 2, (border[0],) * 2, *[(0, 0)] * (pixels.ndim - 2)]
+    left, top = (edge - out for edge, out in zip(border, beyond, strict=True))
+    box = (left, top, left + width + 2 * beyond[0], top + height + 2 * beyond[1])
+    picture = Image.fromarray(np.pad(pixels, edges, mode="edge"))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, box=box), dtype=np.uint8)
