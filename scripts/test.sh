@@ -10,5 +10,5 @@ python=${1:-python}
 export OMP_NUM_THREADS=1
 # The training ring's tests have processes of their own: after tests of the command line, one of them has twice ended its
 # process with a segmentation fault in the C library, whose cause is not known yet.
-"$python" -m pytest -n auto --dist worksteal tests/training
-"$python" -m pytest -n auto --dist worksteal --ignore tests/training
+"$python" -m pytest -n auto --dist worksteal --durations 15 tests/training
+"$python" -m pytest -n auto --dist worksteal --durations 40 --ignore tests/training

@@ -26,7 +26,7 @@ from crnn.engines.lanes import Lane, Lanes
 from crnn.engines.processors import usable_processors
 from crnn.errors import CrnnError, EngineError, ImageError, OptionError
 from crnn.images import PIXEL_LIMIT, Source, normalise, open_picture, prepare
-from crnn.second_look import UNSURE, Look, check, look_again
+from crnn.second_look import KNOWN, Look, check, look_again
 from crnn.spec import FRAME_PITCH, ModelSpec
 from crnn.word import Character, Word
 
@@ -78,8 +78,9 @@ class Reader:
             :class:`crnn.decoding.decoder.Decoder`.
         precision: what the engine computes in: ``float32``, ``bfloat16`` or ``int8``, as far as it knows them; its own
             choice by default.
-        second_look: look at unsure words twice more (:mod:`crnn.second_look`): more of them are read right, and take
-            three times as long. For reading without lexicon, prior and beam.
+        second_look: look at unsure words twice more (:mod:`crnn.second_look`): more of them are read right, and each
+            costs as much as two more words. For reading without lexicon, prior and beam. Which words are unsure, and so
+            what is read, may depend on ``batch_size`` where the engine's rounding does.
 
     Threads may share a Reader. It can be pickled, for Ray, Spark, Dask and the like: that keeps its settings, and no
     weights; the model is opened when the copy is first used, once in a process for all copies. (A Reader of an opened
@@ -176,9 +177,9 @@ class Reader:
     def known(self) -> dict[str, Any]:
         """What is known beside the picture (lexicon, prior, characters, beam), as a report says it; else empty.
 
-        And ``second_look``, the confidence below which words are looked at again, where they are.
+        And ``second_look``, which words are looked at again and how, where they are.
         """
-        return {**self._decoder.known, **({"second_look": UNSURE} if self._second_look else {})}
+        return {**self._decoder.known, **({"second_look": KNOWN} if self._second_look else {})}
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -25,6 +25,9 @@ UNSURE = 0.8
 ZOOMS = (0.93, 1.06)
 """How large the other views show the picture, about its middle; what lies beyond its edge is its edge."""
 
+KNOWN = f"below {UNSURE:g}, at {' and '.join(f'{zoom:g}' for zoom in ZOOMS)}"
+"""What reports and jobs say of it: all that decides what is read."""
+
 
 class Look(NamedTuple):
     """What was read, and how large the view showed the picture in which it was (1: as it is)."""
@@ -49,40 +52,42 @@ def look_again(
     """Reads the unsure ones of N words again in two more views.
 
     Of the texts that the three views give, each takes the one of the highest mean probability over them; its
-    confidence is that mean.
+    confidence is that mean. With allowed characters, a view counts as much as it keeps, so that the confidence is
+    among what the three together keep.
 
     Args:
         pixels: prepared pictures (:func:`crnn.images.prepare`), uint8[N, *spec.picture_shape].
         logp: what the network gave for them, float[T, N, C].
         readings: what ``decoder`` made of that.
-        run: the network, as :meth:`crnn.engines.Engine.run`; called once for each view, with N words at most.
+        run: the network, as :meth:`crnn.engines.Engine.run`; called with N words at most, once if a half are sure.
     """
     looks = [Look(reading) for reading in readings]
     unsure = [n for n, reading in enumerate(readings) if reading.confidence < UNSURE]
     if not unsure:
         return looks
-    outputs = [logp[:, unsure]]
+    views = normalise(np.stack([zoomed(pixels[n], zoom) for zoom in ZOOMS for n in unsure]), decoder.spec)
+    more = np.concatenate([run(views[i : i + len(pixels)]) for i in range(0, len(views), len(pixels))], axis=1)
+    outputs = [logp[:, unsure], *np.split(more, len(ZOOMS), axis=1)]
     seen = [[looks[n] for n in unsure]]
-    for zoom in ZOOMS:
-        views = np.stack([zoomed(pixels[n], zoom) for n in unsure])
-        outputs.append(run(normalise(views, decoder.spec)))
-        seen.append([Look(reading, zoom) for reading in decoder.decode(outputs[-1])])
+    seen += [
+        [Look(reading, zoom) for reading in decoder.decode(output)]
+        for zoom, output in zip(ZOOMS, outputs[1:], strict=True)
+    ]
+    kept = np.array([[1.0 if look.reading.kept is None else look.reading.kept for look in view] for view in seen])
+    weights = kept / np.maximum(kept.sum(axis=0), 1e-300)  # float64[view, word]
     probable = np.array(
         [
-            np.mean([decoder.probabilities(output, [look.reading.text for look in view]) for output in outputs], axis=0)
+            sum(
+                weight * decoder.probabilities(output, [look.reading.text for look in view])
+                for weight, output in zip(weights, outputs, strict=True)
+            )
             for view in seen
         ]
     )  # float64[view, word], of the text of that view
     for k, (n, best) in enumerate(zip(unsure, probable.argmax(axis=0).tolist(), strict=True)):
-        kept = [view[k].reading.kept for view in seen]
-        look = seen[best][k]
-        looks[n] = Look(
-            look.reading._replace(
-                confidence=float(probable[best, k]),
-                kept=None if look.reading.kept is None else float(np.mean(kept)),  # type: ignore[arg-type]
-            ),
-            look.zoom,
-        )
+        reading, zoom = seen[best][k]
+        share = None if reading.kept is None else float(kept[:, k].mean())
+        looks[n] = Look(reading._replace(confidence=float(probable[best, k]), kept=share), zoom)
     return looks
 
 

@@ -22,9 +22,10 @@ class Character:
 class Word:
     """A word that was read.
 
-    ``confidence``, 0 to 1, is the CTC probability of ``text`` after the model's temperature; ``source`` is the path or
-    the name that the picture came with, if it had one. ``error`` is None, unless ``read_many(on_error="record")`` met
-    a picture that it couldn't read: then it says why, the text is empty and the confidence is 0.
+    ``confidence``, 0 to 1, is the CTC probability of ``text`` after the model's temperature (with a second look its
+    mean over the views); ``source`` is the path or the name that the picture came with, if it had one. ``error`` is
+    None, unless ``read_many(on_error="record")`` met a picture that it couldn't read: then it says why, the text is
+    empty and the confidence is 0.
 
     Read with a lexicon or with allowed characters, ``confidence`` is the probability of ``text`` among the texts that
     are possible, and ``kept`` is the share of the network's probability, 0 to 1, that all of those have: a small one

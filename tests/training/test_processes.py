@@ -36,6 +36,7 @@ SETTINGS: dict[str, Any] = {
     "validate_every": 3,
     "save_every": 1000.0,
     "guide": 1.0,
+    "optimizer": "muon",
 }
 
 

@@ -35,7 +35,7 @@ Beam = Annotated[
 SecondLook = Annotated[
     bool,
     typer.Option(
-        "--second-look", help="Look at unsure words twice more: reads more of them right, in three times their time."
+        "--second-look", help="Look at unsure words twice more: more are read right; each costs as two more words."
     ),
 ]
 

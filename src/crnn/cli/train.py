@@ -82,7 +82,7 @@ def train(
     batch: Annotated[int | None, typer.Option(help="Samples of a batch.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches of an update, of each process.")] = None,
     optimizer: Annotated[
-        str | None, typer.Option(help="adamw, or muon: learns more from as many words, at a sixth more time on a CPU.")
+        str | None, typer.Option(help="adamw, or muon: learns more from as many words, in a fifth more time on a CPU.")
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate after warm-up.")] = None,
     warm_up: Annotated[int | None, typer.Option(help="Steps of warm-up of a run that is not branched off.")] = None,

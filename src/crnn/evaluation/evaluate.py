@@ -19,7 +19,7 @@ from crnn.evaluation.report import dataset_entry, measured_entries, model_entrie
 from crnn.evaluation.words import prepared, usable_labels
 from crnn.images import normalise
 from crnn.protocols import COMPARED, Protocol, protocol_of
-from crnn.second_look import UNSURE, check, look_again
+from crnn.second_look import KNOWN, check, look_again
 from crnn.spec import ModelSpec
 
 Progress = Callable[[str, int, int], None]
@@ -62,7 +62,7 @@ def evaluate(
     sets, held out or not. The report then has the key ``knowledge``, which says so, and each word ``kept`` where texts
     were excluded; ``confidence`` and ``kept`` are as :class:`crnn.decoding.decoder.Reading` describes them. With
     ``second_look``, which goes with neither lexicon, prior, beam nor lists, unsure words are looked at again
-    (:mod:`crnn.second_look`), and ``knowledge`` says below which confidence.
+    (:mod:`crnn.second_look`); ``knowledge`` says which and how, and their confidence is the mean over the views.
 
     ``overall`` takes the words of all data sets together, as many times as they are given. ``held_out`` looks only at
     the words of training sets that training leaves alone (:mod:`crnn.datasets.split`): ``total`` is then their number
@@ -79,15 +79,15 @@ def evaluate(
     protocol = protocol or protocol_of(engine.spec.charset)
     decoder = decoder or Decoder(engine.spec)
     knowledge = decoder.known
-    drawn: Lists | None = None
-    if lists is not None:
-        drawn = Lists.of(readers, *lists, protocol)
-        knowledge = {**drawn.known, **knowledge}
     if second_look:
         if lists is not None:
             raise OptionError("a second look is for reading without lists of words; give only one of the two")
         check(decoder)
-        knowledge = {**knowledge, "second_look": UNSURE}
+        knowledge = {**knowledge, "second_look": KNOWN}
+    drawn: Lists | None = None
+    if lists is not None:
+        drawn = Lists.of(readers, *lists, protocol)
+        knowledge = {**drawn.known, **knowledge}
 
     def readings(pixels: NDArray[np.uint8], words: list[tuple[str, int]]) -> list[Reading]:
         logp = engine.run(normalise(pixels, engine.spec))

@@ -25,6 +25,7 @@ from crnn.evaluation.saved import word_number
 from crnn.evaluation.sources import Progress, decoding_of, open_as_before, open_datasets
 from crnn.images import normalise, prepare
 from crnn.protocols import alnum36
+from crnn.second_look import look_again
 from crnn.spec import ModelSpec
 
 Pick = tuple[int, dict[str, Any]]
@@ -106,8 +107,7 @@ def reopen(
     readers = open_datasets(report, datasets, beside, notes, tell)
     engine = open_as_before(report, model, beside, notes, tell) if network and picks else None
     decoding: tuple[Decoder, Lists | None] | None = None
-    if engine is not None and (report.get("knowledge") or {}).get("second_look"):
-        notes.append("posteriors are of the first look at a word; what two more looks changed is not drawn")
+    again = bool((report.get("knowledge") or {}).get("second_look"))
     try:
         decoding = decoding_of(report, engine.spec, readers, beside, lexicon, prior) if engine is not None else None
     except CrnnError as error:
@@ -130,10 +130,12 @@ def reopen(
     if engine is None or decoding is None:
         return Reopened(tuple(seen), None, tuple(notes))
     try:
-        _read(engine, *decoding, picks, inputs, seen)
+        _read(engine, *decoding, picks, inputs, seen, second_look=again)
     except CrnnError as error:
         notes.append(f"the model cannot read the words again: {error}")
         return Reopened(tuple(seen), None, tuple(notes))
+    if again:
+        notes.append("posteriors and characters are of the first look at a word; texts of later ones have none")
     return Reopened(tuple(seen), engine.spec, tuple(notes))
 
 
@@ -168,6 +170,7 @@ def _read(
     picks: Sequence[Pick],
     inputs: Mapping[int, _Input],
     seen: list[Seen],
+    second_look: bool,
 ) -> None:
     """Add to ``seen`` what the network makes of the ``inputs``, by the place of their words there."""
     spec = engine.spec
@@ -175,8 +178,12 @@ def _read(
     for start in range(0, len(places), _BATCH):
         batch = places[start : start + _BATCH]
         words = [inputs[k] for k in batch]
-        logp = engine.run(normalise(np.stack([word.pixels for word in words]), spec))
+        pixels = np.stack([word.pixels for word in words])
+        logp = engine.run(normalise(pixels, spec))
         decoded = decode(decoder, lists, logp, [(picks[k][1]["label"], inputs[k].place) for k in batch])
+        if second_look:
+            looks = look_again(pixels, logp, decoded, decoder, engine.run)
+            decoded = [word if zoom == 1 else word._replace(characters=()) for word, zoom in looks]
         tempered = ctc.tempered(logp, spec.temperature)
         for n, k in enumerate(batch):
             probability = None

@@ -195,16 +195,13 @@ def _confidence(report: Mapping[str, Any], words: Words) -> list[Child]:
     ]
     meaning = "Confidence is the CTC probability of the text that was read, at the model's temperature."
     known = report.get("knowledge", {})
-    if known.keys() == {"second_look"}:
-        meaning = (
-            "Confidence is the CTC probability of the text that was read, at the model's temperature; of words that "
-            "were looked at again, the mean of the three looks."
-        )
-    elif known:
+    if known.keys() - {"second_look"}:
         meaning = (
             "Confidence is the probability of the text that was read, at the model's temperature, given what was known "
             "of the texts. Where texts were excluded, kept is the share of the network's own probability on the others."
         )
+    if "second_look" in known:
+        meaning += " Of words that were looked at again it is the mean of the looks."
     calibrated = (
         f"The expected calibration error (ECE) is {overall['ece']:.3f}: how far the confidence is from the share of "
         "right words, on average. The dots of a calibrated reader lie on the diagonal; below it, it is too sure of "

@@ -129,8 +129,8 @@ def known_in_words(knowledge: Mapping[str, Any]) -> str:
         parts.append(f"the characters {characters}")
     if beam := knowledge.get("beam"):
         parts.append(f"a beam of {beam}")
-    if below := knowledge.get("second_look"):
-        parts.append(f"a second look at words of confidence below {below:g}")
+    if how := knowledge.get("second_look"):
+        parts.append(f"a second look at confidences {how}")
     return ", ".join(parts)
 
 

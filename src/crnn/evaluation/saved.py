@@ -121,11 +121,9 @@ def _knowledge(found: Mapping[str, Any]) -> dict[str, Any]:
             _text(facts, "name")
             if facts.get("sha256") is not None:
                 _text(facts, "sha256")
-    if "characters" in found:
-        _text(found, "characters")
+    for name in ("characters", "second_look"):
+        if name in found:
+            _text(found, name)
     if not isinstance(found.get("beam", 1), int):
         raise TypeError(f"the beam is {found['beam']!r}")
-    below = found.get("second_look", 0.5)
-    if isinstance(below, bool) or not isinstance(below, int | float) or not 0 <= below <= 1:
-        raise ValueError(f"second_look is {below!r}")
     return dict(found)

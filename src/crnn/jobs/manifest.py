@@ -16,7 +16,7 @@ from crnn.jobs.listing import Facts
 from crnn.jobs.storage import Place, public, replaced
 from crnn.jobs.units import Layout
 from crnn.reader import Reader
-from crnn.second_look import UNSURE
+from crnn.second_look import KNOWN
 
 MANIFEST = "_job.json"
 
@@ -44,7 +44,7 @@ def options(layout: Layout, reader: Mapping[str, Any], characters: bool) -> dict
         if reader.get(name) is not None:
             known[name] = reader[name]
     if reader.get("second_look"):
-        known["second_look"] = UNSURE
+        known["second_look"] = KNOWN
     return {
         "words_a_part": layout.words,
         "image_column": layout.image_column,

@@ -89,7 +89,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
     a, b, c = COEFFICIENTS
     flip = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if flip else matrices
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-30)
+    # What is hardly there stays so: of less than 1e-23 each, float32 makes the norm 0.
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-15)
     gram = x @ x.mT
     whole: Tensor | None = None
     for step in range(STEPS):
@@ -105,9 +106,12 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 def optimizer(network: nn.Module, config: TrainConfig, device: str) -> torch.optim.AdamW:
-    """What ``config.optimizer`` names, for a network that is where it will be trained, on a ``device`` of this type."""
+    """What ``config.optimizer`` names, for a network that will be trained on a ``device`` of this type.
+
+    Muon knows its matrices by their parameters: moving the network has to keep these, as torch does.
+    """
     options: dict[str, Any] = {"betas": (0.9, 0.98), "weight_decay": config.weight_decay}
-    if config.optimizer == "muon":
+    if config.optimizer == "muon":  # never fused: fp16's scaler would leave overflows to the fused part alone
         return Muon(network.parameters(), config.rate, _matrices(network), **options)
     return torch.optim.AdamW(network.parameters(), config.rate, fused=device in ("cpu", "cuda"), **options)
 
@@ -126,8 +130,13 @@ def restore(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     """Loads a saved state: of this kind of optimiser or of the other, with a guide's parameters or without.
 
     ``optimizer`` keeps its options. A parameter whose saved state it cannot use begins anew.
+
+    Raises ValueError for a state of another network.
     """
     now = optimizer.state_dict()
+    had, has = (len(state["param_groups"][0]["params"]) for state in (saved, now))
+    if had != has:
+        raise ValueError(f"its optimiser moves {had} parameters, not {has}")
     numbers = {number for group in now["param_groups"] for number in group["params"]}
     muon = isinstance(getattr(optimizer, "optimizer", optimizer), Muon)  # accelerate's wrapper has it inside
     state = {k: v for k, v in saved["state"].items() if k in numbers and (muon or "exp_avg_sq" in v)}

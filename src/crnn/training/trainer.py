@@ -161,6 +161,7 @@ class Trainer:
                     self.seconds = self.processes.from_main(lambda: self.seconds)
                 progress.elapsed, progress.validation = self.seconds, None
                 if self.step % self.config.validate_every == 0 or self._finished():
+                    self._level()
                     progress.validation = self.validate()
                     if self.best.note(progress.validation, self.step) and main:
                         save_weights(self.run / BEST, self.average, self.spec)
@@ -179,6 +180,15 @@ class Trainer:
             if board:
                 board.close()
         return progress
+
+    def _level(self) -> None:
+        """Gives all processes the weights of process 0.
+
+        They are the same already where AdamW moves them, whatever the processor. Muon's products of matrices round as
+        each processor does.
+        """
+        if self.processes.count > 1 and self.config.optimizer == "muon":
+            self.accelerator.unwrap_model(self.network).load_state_dict(self.processes.from_main(self._state_dict))
 
     def _own(self) -> IO[str]:
         """The run's folder, made where missing, and locked as long as what is returned is open.
