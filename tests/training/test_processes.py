@@ -36,8 +36,8 @@ SETTINGS: dict[str, Any] = {
     "validate_every": 3,
     "save_every": 1000.0,
     "guide": 1.0,
-    "optimizer": "muon",
 }
+MUON = {"optimizer": "muon"}
 
 
 def options(words: Path) -> list[str]:
@@ -46,8 +46,8 @@ def options(words: Path) -> list[str]:
     return ["--train", str(words), "--synthetic", "0", "--steps", "100000", *settings]
 
 
-def in_one_process(run: Path, words: Path, steps: int, accumulate: int) -> None:
-    config = TrainConfig(train=((str(words), 1.0),), synthetic=0, workers=0, steps=steps, **SETTINGS)
+def in_one_process(run: Path, words: Path, steps: int, accumulate: int, **more: Any) -> None:
+    config = TrainConfig(train=((str(words), 1.0),), synthetic=0, workers=0, steps=steps, **SETTINGS, **more)
     stream, real, _ = open_sources(config)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as torchrun sets it
@@ -102,7 +102,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds p
 def test_two_processes_train_as_one_that_accumulates(words: Path, tmp_path: Path) -> None:
     """Ctrl-C in one process ends both after the same step; another number of processes goes on with the same steps."""
     two, one = tmp_path / "two", tmp_path / "one"
-    process = torchrun(str(two), *options(words), "--workers", "0")
+    process = torchrun(str(two), *options(words), "--workers", "0", "--optimizer", "muon")
     wait(lambda: lines(two) >= 6, process)
     os.kill(child(process.pid, 1), signal.SIGINT)
     output, errors = process.communicate(timeout=240)
@@ -111,7 +111,7 @@ def test_two_processes_train_as_one_that_accumulates(words: Path, tmp_path: Path
     done = load_state(two)["step"]
     assert done >= 6
 
-    in_one_process(one, words, done, accumulate=2)
+    in_one_process(one, words, done, accumulate=2, **MUON)
     ours, theirs = log(one), log(two)
     assert [entry["ids"] for entry in theirs] == [[2 * BATCH * i, 2 * BATCH * (i + 1) - 1] for i in range(done)]
     assert [entry["ids"] for entry in ours] == [entry["ids"] for entry in theirs]
@@ -122,8 +122,8 @@ def test_two_processes_train_as_one_that_accumulates(words: Path, tmp_path: Path
             assert torch.allclose(tensor, states[1][part][name], rtol=1e-4, atol=1e-6), name
     assert [state["position"] for state in states] == [2 * BATCH * done] * 2
 
-    in_one_process(two, words, done + 3, accumulate=1)  # 8 samples a step as before, so in two batches
-    in_one_process(one, words, done + 3, accumulate=2)
+    in_one_process(two, words, done + 3, accumulate=1, **MUON)  # 8 samples a step as before, so in two batches
+    in_one_process(one, words, done + 3, accumulate=2, **MUON)
     assert [entry["ids"] for entry in log(two)] == [entry["ids"] for entry in log(one)]
     assert [entry["loss"] for entry in log(two)] == pytest.approx([entry["loss"] for entry in log(one)], rel=1e-5)
 
