@@ -126,7 +126,7 @@ class Reader:
         self._decoder = Decoder(self._engine.spec, *known)
         self._second_look = second_look
         if second_look:
-            check(self._decoder)
+            check(self._decoder.known)
         self._for_lexicon: WeakKeyDictionary[Lexicon, Decoder] = WeakKeyDictionary()
         self._process = os.getpid()
         self._undecoded = processors * _UNDECODED_A_THREAD
@@ -270,7 +270,7 @@ class Reader:
         if lexicon is None:
             return self._decoder
         if self._second_look:
-            check(self._decoder.with_lexicon(as_lexicon(lexicon)))  # raises
+            check({"lexicon"})
         if not isinstance(lexicon, Lexicon):
             return self._decoder.with_lexicon(as_lexicon(lexicon))
         found = self._for_lexicon.get(lexicon)  # threads that find none at the same time each make one

@@ -7,7 +7,7 @@ cost nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,9 +36,9 @@ class Look(NamedTuple):
     zoom: float = 1.0
 
 
-def check(decoder: Decoder) -> None:
-    """Raises OptionError for a decoder that knows more of the texts than which characters are allowed."""
-    if decoder.known.keys() - {"characters"}:
+def check(known: Iterable[str]) -> None:
+    """Raises OptionError where more is known of the texts (:attr:`Decoder.known`) than which characters are allowed."""
+    if set(known) - {"characters"}:
         raise OptionError("a second look is for reading without a lexicon, a prior or a beam; give only one of the two")
 
 

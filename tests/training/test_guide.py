@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from tests.training.begin import trainer
 
 from crnn.spec import ModelSpec
 from crnn.training import guide as guide_module
 from crnn.training.checkpoints import load_state, load_weights
-from crnn.training.config import TrainConfig
 from crnn.training.guide import Guide
 from crnn.training.network import CRNN
 from crnn.training.progress import LOG
-from crnn.training.sources import open_sources
-from crnn.training.trainer import Trainer
-
-
-def trainer(run: Path, words: Path, origin: Path | None = None, **changes: Any) -> Trainer:
-    settings: dict[str, Any] = {"batch": 4, "workers": 0, "warm_up": 0, "precision": "no", "validate_every": 1000}
-    config = TrainConfig(train=((str(words), 1.0),), synthetic=0, **(settings | changes))
-    stream, real, _ = open_sources(config)
-    return Trainer(run, config, stream, real, origin=origin)
 
 
 def losses(run: Path) -> list[float]:

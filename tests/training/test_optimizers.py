@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from tests.training.begin import trainer
 from torch import Tensor
 
 from crnn.errors import OptionError
@@ -17,8 +17,6 @@ from crnn.training.config import TrainConfig
 from crnn.training.network import CRNN
 from crnn.training.optimizers import Muon, orthogonal
 from crnn.training.progress import LOG
-from crnn.training.sources import open_sources
-from crnn.training.trainer import Trainer
 
 CONV, BIAS, FIRST = "cnn.conv3.weight", "cnn.conv3.bias", "cnn.conv0.weight"
 GATES, RECURRENT, SCORES = "rnn.0.fw_rnn.weight_ih_l0", "rnn.1.bw_rnn.weight_hh_l0", "rnn.1.embedding.weight"
@@ -103,13 +101,6 @@ def test_frozen_weights_stay() -> None:
     muon.step()
     after = network.state_dict()
     assert after[CONV].equal(before[CONV]) and not after[GATES].equal(before[GATES])
-
-
-def trainer(run: Path, words: Path, origin: Path | None = None, **changes: Any) -> Trainer:
-    settings: dict[str, Any] = {"batch": 4, "workers": 0, "warm_up": 0, "precision": "no", "validate_every": 1000}
-    config = TrainConfig(train=((str(words), 1.0),), synthetic=0, **(settings | changes))
-    stream, real, _ = open_sources(config)
-    return Trainer(run, config, stream, real, origin=origin)
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(words: Path, tmp_path: Path) -> None:

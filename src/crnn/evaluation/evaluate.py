@@ -82,7 +82,7 @@ def evaluate(
     if second_look:
         if lists is not None:
             raise OptionError("a second look is for reading without lists of words; give only one of the two")
-        check(decoder)
+        check(decoder.known)
         knowledge = {**knowledge, "second_look": KNOWN}
     drawn: Lists | None = None
     if lists is not None:

@@ -1,0 +1,17 @@
+"""Small runs on the words of a fixture, for tests of what a run does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from crnn.training.config import TrainConfig
+from crnn.training.sources import open_sources
+from crnn.training.trainer import Trainer
+
+
+def trainer(run: Path, words: Path, origin: Path | None = None, **changes: Any) -> Trainer:
+    settings: dict[str, Any] = {"batch": 4, "workers": 0, "warm_up": 0, "precision": "no", "validate_every": 1000}
+    config = TrainConfig(train=((str(words), 1.0),), synthetic=0, **(settings | changes))
+    stream, real, _ = open_sources(config)
+    return Trainer(run, config, stream, real, origin=origin)
