@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from crnn.training.config import TrainConfig
+from crnn.training.progress import LOG
 from crnn.training.sources import open_sources
 from crnn.training.trainer import Trainer
 
@@ -15,3 +17,8 @@ def trainer(run: Path, words: Path, origin: Path | None = None, **changes: Any) 
     config = TrainConfig(train=((str(words), 1.0),), synthetic=0, **(settings | changes))
     stream, real, _ = open_sources(config)
     return Trainer(run, config, stream, real, origin=origin)
+
+
+def losses(run: Path) -> list[float]:
+    """Of each step of a run."""
+    return [json.loads(line)["loss"] for line in (run / LOG).read_text(encoding="utf-8").splitlines()]

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from tests.training.begin import trainer
+from tests.training.begin import losses, trainer
 
 from crnn.spec import ModelSpec
 from crnn.training import guide as guide_module
 from crnn.training.checkpoints import load_state, load_weights
 from crnn.training.guide import Guide
 from crnn.training.network import CRNN
-from crnn.training.progress import LOG
-
-
-def losses(run: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
 
 
 def test_what_it_is_given_and_is_to_write() -> None:

@@ -90,6 +90,12 @@ def train(
         float | None,
         typer.Option(help="Weight of an attention branch that guides training and is thrown away after it; 0: none."),
     ] = None,
+    importance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Draw words by the loss of these weights (bundled, or an .onnx): fewer easy ones."
+        ),
+    ] = None,
     average: Annotated[float | None, typer.Option(help="Decay of the moving average of the weights.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or no (float32).")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that draw words.")] = None,
@@ -145,6 +151,7 @@ def train(
         "rate": rate,
         "warm_up": warm_up,
         "guide": guide,
+        "importance": importance,
         "average": average,
         "precision": precision,
         "workers": workers,
@@ -234,7 +241,8 @@ def _train(trainer: Trainer, pause: float | None, out: Console, err: Console) ->
     go = "none in this go"
     if end.images:
         waiting = f"{end.waited / end.seconds:.1%} of the time waiting for data"
-        go = f"{end.images} in this go at {end.speed:.1f} images/s, {waiting}"
+        chosen = f" of {end.candidates} drawn" if trainer.stream.importance else ""
+        go = f"{end.images} in this go{chosen} at {end.speed:.1f} images/s, {waiting}"
     say(out, f"step {end.step}, {end.position} samples in all; {go}; {end.skipped} steps skipped")
     if end.unreadable:
         say(

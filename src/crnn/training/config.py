@@ -14,7 +14,8 @@ from crnn.files import write_whole
 from crnn.spec import FRAME_PITCH, ModelSpec
 
 CONFIG = "config.json"
-_LATER = ("resampling", "mean", "std", "guide", "optimizer")  # older files lack them, and mean the defaults
+# What older files lack; they mean the defaults.
+_LATER = ("resampling", "mean", "std", "guide", "optimizer", "importance")
 _AMOUNTS = ("synthetic", "guide", "weight_decay")
 _NUMBERS = ("warm_up", "decay", "minutes", "steps", "freeze", "stop_after", "workers")
 _NOT_NEGATIVE = (*_AMOUNTS, *_NUMBERS)
@@ -46,6 +47,8 @@ class TrainConfig:
         stop_after: end after so many validations in a row that were no better than the best one (0: go on).
         guide: weight of the loss of an attention branch that is thrown away after training
             (:mod:`crnn.training.guide`); 0 for none.
+        importance: ONNX file of the weights whose loss chooses the words (:mod:`crnn.training.importance`), or
+            ``bundled``; empty: all words alike.
         weight_decay, clip: the optimiser's weight decay; the largest norm of the gradient.
         average: decay of the exponential moving average of the weights, which is what a run releases.
         precision: ``bf16``, ``fp16``, ``no`` (float32), or ``auto``: bf16 where the device computes faster in
@@ -80,6 +83,7 @@ class TrainConfig:
     freeze: int = 0
     stop_after: int = 0
     guide: float = 0.0
+    importance: str = ""
     weight_decay: float = 0.01
     clip: float = 5.0
     average: float = 0.999

@@ -34,6 +34,7 @@ from crnn.protocols import COMPARED, protocol_of
 from crnn.spec import ModelSpec
 from crnn.synthesis.generator import Photographs, WordGenerator
 from crnn.training.augment import augment
+from crnn.training.importance import Drawn, Importance, Sample
 
 DECODED = 200_000  # words; a minute or two of decoding when a set is opened
 TRIES = 100  # pictures of a larger set, in a row
@@ -108,13 +109,17 @@ class RealWords:
 class Batch:
     """``images`` uint8[N, height, width]; ``targets`` int64, the labels joined; ``lengths``, ``ids`` int64[N].
 
-    ``unreadable`` pictures could not be decoded when they were drawn for it, and others took their places.
+    The words' losses weigh ``weights``, float32[N]: 1, or what makes up for how they were chosen among so many
+    ``candidates`` (:mod:`crnn.training.importance`). ``unreadable`` pictures could not be decoded when they were drawn
+    for it, and others took their places.
     """
 
     images: Tensor
     targets: Tensor
     lengths: Tensor
     ids: Tensor
+    weights: Tensor
+    candidates: int
     unreadable: int = 0
 
 
@@ -124,17 +129,24 @@ class SampleStream:
     Args:
         sources: (source, share) pairs; shares are relative. A :class:`WordGenerator` is asked for word i, so that its
             stream is the one ``crnn synth`` writes; real words are drawn at random, with replacement.
+        importance: what chooses among candidates for a batch, or None: the first ones.
     """
 
-    def __init__(self, sources: list[tuple[RealWords | WordGenerator, float]], spec: ModelSpec, seed: int) -> None:
+    def __init__(
+        self,
+        sources: list[tuple[RealWords | WordGenerator, float]],
+        spec: ModelSpec,
+        seed: int,
+        importance: Importance | None = None,
+    ) -> None:
         if not sources or not all(0 < share < inf for _, share in sources):
             raise OptionError("training needs at least one data set or fonts, each with a share above 0")
         self.sources = [source for source, _ in sources]
-        self.spec, self.seed = spec, seed
+        self.spec, self.seed, self.importance = spec, seed, importance
         self._sums = list(accumulate(share for _, share in sources))
 
-    def sample(self, i: int) -> tuple[NDArray[np.uint8], str]:
-        """Sample ``i``: (uint8[spec.height, spec.width], label)."""
+    def sample(self, i: int) -> Sample:
+        """Candidate ``i``, and without importance sample ``i``: (uint8[spec.height, spec.width], label)."""
         dice = Random((self.seed << 65) + (1 << 64) + i)  # never a seed that WordGenerator.word(i) uses
         source = self.sources[min(bisect(self._sums, dice.random() * self._sums[-1]), len(self.sources) - 1)]
         if isinstance(source, WordGenerator):
@@ -142,6 +154,12 @@ class SampleStream:
         else:
             image, label = source.sample(dice)
         return prepare(Image.fromarray(image), self.spec), label
+
+    def draw(self, ids: range) -> Drawn:
+        """The samples ``ids``. Raises CrnnError where one cannot be drawn."""
+        if self.importance is not None:
+            return self.importance.draw(ids, self.sample, self.seed)
+        return Drawn([self.sample(i) for i in ids], np.ones(len(ids), np.float32), len(ids))
 
     @property
     def unreadable(self) -> int:
@@ -158,6 +176,8 @@ class SampleStream:
                     sizes["backgrounds"] = len(source.photograph)
             else:
                 sizes[f"words to train on in {source.path}"] = len(source.training)
+        if self.importance is not None:
+            sizes[f"importance by the weights with SHA-256 {self.importance.digest}"] = 1
         return sizes
 
 
@@ -174,15 +194,17 @@ class _Batches(Dataset[Batch | CrnnError]):
         ids = range(first, first + self.size)
         before = self.stream.unreadable
         try:
-            samples = [self.stream.sample(i) for i in ids]
-            codes = [self.stream.spec.charset.encode(label) for _, label in samples]
+            drawn = self.stream.draw(ids)
+            codes = [self.stream.spec.charset.encode(label) for _, label in drawn.samples]
         except CrnnError as error:
             return error
         return Batch(
-            torch.from_numpy(np.stack([image for image, _ in samples])),
+            torch.from_numpy(np.stack([image for image, _ in drawn.samples])),
             torch.tensor([code for word in codes for code in word]),
             torch.tensor([len(word) for word in codes]),
             torch.tensor(list(ids)),
+            torch.from_numpy(drawn.weights),
+            drawn.candidates,
             self.stream.unreadable - before,
         )
 

@@ -17,7 +17,8 @@ LOG = "steps.jsonl"
 class Progress:
     """Where a run is. Of this process's ``seconds``, ``waited`` were spent without data; ``elapsed`` are the run's.
 
-    ``unreadable`` pictures could not be decoded when they were drawn in this go, in all processes.
+    In this go and in all processes ``candidates`` words were drawn, of which ``images`` were trained on; ``unreadable``
+    pictures could not be decoded when they were drawn.
     """
 
     step: int
@@ -30,6 +31,7 @@ class Progress:
     images: int
     elapsed: float = 0.0
     validation: Validation | None = None
+    candidates: int = 0
     unreadable: int = 0
 
     @property

@@ -13,6 +13,8 @@ from crnn.synthesis.fonts import open_fonts
 from crnn.synthesis.generator import Photographs, WordGenerator
 from crnn.training.config import TrainConfig
 from crnn.training.data import RealWords, SampleStream
+from crnn.training.importance import Importance
+from crnn.training.initial import initial_path
 from crnn.training.validation import MOST
 
 
@@ -74,4 +76,5 @@ def open_sources(
             f"{len(generator.corpus)} words"
         )
         sources.append((generator, config.synthetic))
-    return SampleStream(sources, spec, config.seed), validation or [words for words, _ in real], notes
+    importance = Importance(initial_path(config.importance), spec) if config.importance else None
+    return SampleStream(sources, spec, config.seed, importance), validation or [words for words, _ in real], notes

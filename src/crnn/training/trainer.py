@@ -145,7 +145,7 @@ class Trainer:
                 waiting = time.monotonic()
                 share = [next(supply) for _ in range(self.accumulate)]
                 progress.waited += time.monotonic() - waiting
-                ids, unreadable, stop = self._agreed(share, self._stopped or time.monotonic() >= end)
+                ids, candidates, unreadable, stop = self._agreed(share, self._stopped or time.monotonic() >= end)
                 if stop:  # somewhere, so everywhere: what was drawn for this step is drawn again by whoever goes on
                     break
                 progress.rate = self._rate()
@@ -154,6 +154,7 @@ class Trainer:
                     self._note(log, ids, progress.loss)
                 progress.step, progress.position, progress.skipped = self.step, self.position, self.skipped
                 progress.images += self.samples
+                progress.candidates += candidates
                 progress.unreadable += unreadable
                 progress.seconds = time.monotonic() - started
                 self.seconds = before + progress.seconds
@@ -290,12 +291,13 @@ class Trainer:
                 logp.float(), batch.targets.to(device), steps, batch.lengths, reduction="none", zero_infinity=True
             )
             each = each / batch.lengths.to(device)
-            loss = bounded(each).mean()
+            weights = batch.weights.to(device)
+            loss = (weights * bounded(each)).mean()
             if self.guide is not None:
                 more = self.guide.losses(batch.targets, batch.lengths, int(batch.ids[0]))
-                loss = loss + self.config.guide * bounded(more).mean()
+                loss = loss + self.config.guide * (weights * bounded(more)).mean()
             self.accelerator.backward(loss / len(share))
-            mean += each.detach().mean() / len(share)
+            mean += (weights * each.detach()).mean() / len(share)
             for buffer, value, way in moved:
                 way += (buffer - value) / len(share)
         for buffer, value, _ in moved:
@@ -307,15 +309,17 @@ class Trainer:
             buffer.copy_(value + way)
         return mean
 
-    def _agreed(self, share: list[Batch], stop: bool) -> tuple[list[int], int, bool]:
+    def _agreed(self, share: list[Batch], stop: bool) -> tuple[list[int], int, int, bool]:
         """What all processes hold for this step together.
 
-        (ids of the samples, as first, last of each run; pictures that could not be decoded; whether one stops).
+        (ids of the samples, as first, last of each run; words they were chosen among; pictures that could not be
+        decoded; whether one stops).
         """
         ends = [int(end) for batch in share for end in (batch.ids[0], batch.ids[-1])]
-        rows = self.processes.rows([stop, sum(batch.unreadable for batch in share), *ends])
-        ranges = [pair for row in rows for pair in zip(row[2::2], row[3::2], strict=True)]
-        return joined(ranges), sum(row[1] for row in rows), any(row[0] for row in rows)
+        counts = [sum(batch.candidates for batch in share), sum(batch.unreadable for batch in share)]
+        rows = self.processes.rows([stop, *counts, *ends])
+        ranges = [pair for row in rows for pair in zip(row[3::2], row[4::2], strict=True)]
+        return joined(ranges), sum(row[1] for row in rows), sum(row[2] for row in rows), any(row[0] for row in rows)
 
     @torch.no_grad()
     def _follow(self) -> None:

@@ -1,0 +1,167 @@
+"""Words are drawn by the loss of finished weights, and the mean of what is learnt from them stays that of all."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from tests.training.begin import losses, trainer
+from torch.nn import functional as F
+from typer.testing import CliRunner
+
+from crnn.charset import Charset
+from crnn.cli import app
+from crnn.datasets.lmdb import LmdbWriter
+from crnn.engines import bundled_model, open_engine
+from crnn.errors import CheckpointError, DatasetError, OptionError
+from crnn.images import normalise
+from crnn.spec import ModelSpec
+from crnn.training import importance as module
+from crnn.training.checkpoints import load_state
+from crnn.training.data import RealWords, SampleStream, batches
+from crnn.training.importance import LEAST, SURE, Importance, Sample, chances
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Importance:
+    return Importance(bundled_model(), ModelSpec())
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures in which no one can read what the labels say."""
+    path = tmp_path_factory.mktemp("noise") / "lmdb"
+    dice = np.random.default_rng(0)
+    with LmdbWriter(path) as writer:
+        for i in range(40):
+            data = io.BytesIO()
+            Image.fromarray(dice.integers(0, 256, (32, 100), np.uint8)).save(data, "PNG")
+            writer.add(data.getvalue(), f"noise{i}")
+    return path
+
+
+def test_chances() -> None:
+    found = chances(np.array([-1e-9, 0, SURE / 4, SURE, 30, np.inf]))
+    assert found.tolist() == [LEAST, LEAST, 0.5, 1, 1, 1]
+    assert (np.diff(chances(np.linspace(0, 1, 100))) >= 0).all()
+
+
+def test_the_loss_is_torchs(bundled: Importance, words: Path) -> None:
+    spec = ModelSpec()
+    stream = SampleStream([(RealWords(words, spec), 1.0)], spec, 0)
+    samples = [stream.sample(i) for i in range(20)]
+    logp = open_engine(bundled_model()).run(normalise(np.stack([image for image, _ in samples]), spec))
+    codes = [spec.charset.encode(label) for _, label in samples]
+    lengths = torch.tensor([len(word) for word in codes])
+    targets = torch.tensor([code for word in codes for code in word])
+    wanted = F.ctc_loss(torch.from_numpy(logp), targets, torch.full((20,), 26), lengths, reduction="none") / lengths
+    assert np.allclose(bundled.losses(samples), wanted.numpy(), atol=0.02)  # whole batches, int8 on some processors
+
+
+def test_the_weighted_mean_is_that_of_all_candidates(bundled: Importance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the candidates is hard. Their value is 10 instead of 1, so the mean of all is 1.9."""
+
+    def sample(i: int) -> Sample:
+        hard = Random(i).random() < 0.1
+        return np.zeros((1, 1), np.uint8), "hard" if hard else "easy"
+
+    def known(samples: list[Sample]) -> NDArray[np.float64]:
+        return np.array([1.0 if label == "hard" else 0.0 for _, label in samples])
+
+    monkeypatch.setattr(bundled, "losses", known)
+    values: list[float] = []
+    candidates = hard = 0
+    for first in range(0, 6400, 64):
+        drawn = bundled.draw(range(first, first + 64), sample, 3)
+        labels = [label for _, label in drawn.samples]
+        values += [float(w) * (10 if label == "hard" else 1) for w, label in zip(drawn.weights, labels, strict=True)]
+        hard += labels.count("hard")
+        candidates += drawn.candidates
+    assert drawn.weights.dtype == np.float32
+    assert np.mean(values) == pytest.approx(1.9, abs=0.06)  # without weights it would be 6.2
+    chance = 0.1 + 0.9 * LEAST
+    assert candidates / 6400 == pytest.approx(1 / chance, rel=0.03)
+    assert hard / 6400 == pytest.approx(0.1 / chance, abs=0.02)
+
+
+def test_a_sample_depends_on_its_number_alone(bundled: Importance, words: Path, noise: Path) -> None:
+    spec = ModelSpec()
+    stream = SampleStream([(RealWords(words, spec), 1.0), (RealWords(noise, spec), 1.0)], spec, 5, bundled)
+    whole = stream.draw(range(12))
+    parts = [stream.draw(range(first, first + 3)) for first in range(0, 12, 3)]
+    for (image, label), (other, text) in zip(whole.samples, [s for part in parts for s in part.samples], strict=True):
+        assert label == text and np.array_equal(image, other)
+    assert sum(part.candidates for part in parts) == whole.candidates > 12
+
+
+def test_hard_words_come_more_often_and_weigh_less(bundled: Importance, words: Path, noise: Path) -> None:
+    spec = ModelSpec()
+    stream = SampleStream([(RealWords(words, spec), 1.0), (RealWords(noise, spec), 1.0)], spec, 0, bundled)
+    drawn = stream.draw(range(200))
+    hard = np.array([label.startswith("noise") for _, label in drawn.samples])
+    assert hard.mean() > 0.6
+    assert drawn.weights[hard].mean() < 0.8 < drawn.weights[~hard].mean()
+    assert drawn.weights[hard].sum() / drawn.weights.sum() == pytest.approx(0.5, abs=0.12)
+
+
+def test_other_processes_draw_the_same(bundled: Importance, words: Path) -> None:
+    spec = ModelSpec()
+    stream = SampleStream([(RealWords(words, spec), 1.0)], spec, 0, bundled)
+    here, there = (next(batches(stream, 8, 4, workers=workers)) for workers in (0, 1))
+    for name in ("images", "targets", "lengths", "ids", "weights"):
+        assert getattr(here, name).equal(getattr(there, name)), name
+    assert here.candidates == there.candidates > 4
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(words: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"importance": "bundled", "guide": 0.5, "steps": 6, "accumulate": 2}
+    whole = trainer(tmp_path / "whole", words, **options).train()
+    assert whole.images == 48 < whole.candidates
+    first = trainer(tmp_path / "parts", words, **options)
+    first.report = lambda progress: first.stop() if progress.step == 3 else None
+    first.train()
+    trainer(tmp_path / "parts", words, **options).train()
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    one, other = (load_state(tmp_path / name) for name in ("parts", "whole"))
+    assert all(value.equal(other["network"][key]) for key, value in one["network"].items())
+
+
+def test_a_run_goes_on_with_the_weights_that_chose_before(words: Path, tmp_path: Path) -> None:
+    trainer(tmp_path / "run", words, importance="bundled", steps=1).train()
+    again = trainer(tmp_path / "run", words, importance="bundled", steps=2)
+    assert again.stream.importance is not None
+    again.stream.importance.digest = "other weights"
+    with pytest.raises(CheckpointError, match="importance by the weights with SHA-256 other weights: 0, now 1"):
+        again._check_sources(load_state(tmp_path / "run")["sources"])
+
+
+def test_the_weights_must_be_of_the_same_spec() -> None:
+    with pytest.raises(OptionError, match="its charset is not that of the network to be trained"):
+        Importance(bundled_model(), ModelSpec(charset=Charset("0123456789")))
+    with pytest.raises(OptionError, match="its width is not that"):
+        Importance(bundled_model(), ModelSpec(width=120, steps=31))
+
+
+def test_weights_that_keep_nothing(bundled: Importance, words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ModelSpec()
+    stream = SampleStream([(RealWords(words, spec), 1.0)], spec, 0, bundled)
+    monkeypatch.setattr(module, "ROUNDS", 3)
+    monkeypatch.setattr(module, "chances", lambda losses: np.zeros(len(losses)))
+    with pytest.raises(DatasetError, match="of 3 words in a row none was kept"):
+        next(batches(stream, 0, 2, workers=0))
+
+
+def test_the_command(words: Path, tmp_path: Path) -> None:
+    command = ["train", str(tmp_path / "run"), "--train", str(words), "--batch", "2", "--steps", "2", "--workers", "0"]
+    wrong = CliRunner().invoke(app, [*command, "--importance", str(tmp_path / "none.onnx")])
+    assert wrong.exit_code == 2 and "none.onnx: no such model" in str(wrong.exception) + wrong.output
+    done = CliRunner().invoke(app, [*command, "--importance", "bundled"])
+    assert done.exit_code == 0, done.output
+    assert "4 in this go of " in done.output and " drawn at " in done.output
