@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -53,36 +54,43 @@ def test_chances() -> None:
     assert (np.diff(chances(np.linspace(0, 1, 100))) >= 0).all()
 
 
-def test_the_loss_is_torchs(bundled: Importance, words: Path) -> None:
+def test_the_loss_is_torchs(words: Path, noise: Path) -> None:
     spec = ModelSpec()
-    stream = SampleStream([(RealWords(words, spec), 1.0)], spec, 0)
+    chosen = Importance(bundled_model(), spec)
+    engine = chosen._engine = open_engine(bundled_model(), "onnxruntime")
+    stream = SampleStream([(RealWords(words, spec), 1.0), (RealWords(noise, spec), 1.0)], spec, 0)
     samples = [stream.sample(i) for i in range(20)]
-    logp = open_engine(bundled_model()).run(normalise(np.stack([image for image, _ in samples]), spec))
+    logp = engine.run(normalise(np.stack([image for image, _ in samples]), spec))
     codes = [spec.charset.encode(label) for _, label in samples]
     lengths = torch.tensor([len(word) for word in codes])
     targets = torch.tensor([code for word in codes for code in word])
     wanted = F.ctc_loss(torch.from_numpy(logp), targets, torch.full((20,), 26), lengths, reduction="none") / lengths
-    assert np.allclose(bundled.losses(samples), wanted.numpy(), atol=0.02)  # whole batches, int8 on some processors
+    assert wanted.min() < 0.1 and wanted.max() > 1
+    assert np.allclose(chosen.losses(samples), wanted.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_the_weighted_mean_is_that_of_all_candidates(bundled: Importance, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tenth of the candidates is hard. Their value is 10 instead of 1, so the mean of all is 1.9."""
+class Known(Importance):
+    """Words called hard are, and others are not."""
 
-    def sample(i: int) -> Sample:
-        hard = Random(i).random() < 0.1
-        return np.zeros((1, 1), np.uint8), "hard" if hard else "easy"
+    def losses(self, samples: Sequence[Sample]) -> NDArray[np.float64]:
+        return np.array([1.0 if label.startswith("hard") else 0.0 for _, label in samples])
 
-    def known(samples: list[Sample]) -> NDArray[np.float64]:
-        return np.array([1.0 if label == "hard" else 0.0 for _, label in samples])
 
-    monkeypatch.setattr(bundled, "losses", known)
+def sample(i: int) -> Sample:
+    """A tenth is hard."""
+    return np.zeros((1, 1), np.uint8), ("hard" if Random(i).random() < 0.1 else "easy") + str(i)
+
+
+def test_the_weighted_mean_is_that_of_all_candidates() -> None:
+    """The value of the hard ones is 10 instead of 1, so the mean of all is 1.9."""
+    chosen = Known(bundled_model(), ModelSpec())
     values: list[float] = []
     candidates = hard = 0
     for first in range(0, 6400, 64):
-        drawn = bundled.draw(range(first, first + 64), sample, 3)
+        drawn = chosen.draw(range(first, first + 64), sample, 3)
         labels = [label for _, label in drawn.samples]
-        values += [float(w) * (10 if label == "hard" else 1) for w, label in zip(drawn.weights, labels, strict=True)]
-        hard += labels.count("hard")
+        values += [float(w) * (10 if label[0] == "h" else 1) for w, label in zip(drawn.weights, labels, strict=True)]
+        hard += sum(label[0] == "h" for label in labels)
         candidates += drawn.candidates
     assert drawn.weights.dtype == np.float32
     assert np.mean(values) == pytest.approx(1.9, abs=0.06)  # without weights it would be 6.2
@@ -91,14 +99,18 @@ def test_the_weighted_mean_is_that_of_all_candidates(bundled: Importance, monkey
     assert hard / 6400 == pytest.approx(0.1 / chance, abs=0.02)
 
 
-def test_a_sample_depends_on_its_number_alone(bundled: Importance, words: Path, noise: Path) -> None:
-    spec = ModelSpec()
-    stream = SampleStream([(RealWords(words, spec), 1.0), (RealWords(noise, spec), 1.0)], spec, 5, bundled)
-    whole = stream.draw(range(12))
-    parts = [stream.draw(range(first, first + 3)) for first in range(0, 12, 3)]
-    for (image, label), (other, text) in zip(whole.samples, [s for part in parts for s in part.samples], strict=True):
-        assert label == text and np.array_equal(image, other)
-    assert sum(part.candidates for part in parts) == whole.candidates > 12
+def test_a_small_batch_is_weighed_without_bias() -> None:
+    chosen = Known(bundled_model(), ModelSpec())
+    weights = [chosen.draw(range(first, first + 2), sample, 3).weights for first in range(0, 8000, 2)]
+    assert np.mean(weights) == pytest.approx(1, abs=0.05)
+
+
+def test_a_sample_depends_on_its_number_alone() -> None:
+    chosen = Known(bundled_model(), ModelSpec())
+    whole = chosen.draw(range(1000, 1060), sample, 5)
+    parts = [chosen.draw(range(first, first + 3), sample, 5) for first in range(1000, 1060, 3)]
+    assert [label for part in parts for _, label in part.samples] == [label for _, label in whole.samples]
+    assert sum(part.candidates for part in parts) == whole.candidates > 60
 
 
 def test_hard_words_come_more_often_and_weigh_less(bundled: Importance, words: Path, noise: Path) -> None:
@@ -137,8 +149,8 @@ def test_a_run_goes_on_with_the_weights_that_chose_before(words: Path, tmp_path:
     trainer(tmp_path / "run", words, importance="bundled", steps=1).train()
     again = trainer(tmp_path / "run", words, importance="bundled", steps=2)
     assert again.stream.importance is not None
-    again.stream.importance.digest = "other weights"
-    with pytest.raises(CheckpointError, match="importance by the weights with SHA-256 other weights: 0, now 1"):
+    again.stream.importance.name = "other weights"
+    with pytest.raises(CheckpointError, match="importance by other weights: 0, now 1"):
         again._check_sources(load_state(tmp_path / "run")["sources"])
 
 
@@ -147,6 +159,8 @@ def test_the_weights_must_be_of_the_same_spec() -> None:
         Importance(bundled_model(), ModelSpec(charset=Charset("0123456789")))
     with pytest.raises(OptionError, match="its width is not that"):
         Importance(bundled_model(), ModelSpec(width=120, steps=31))
+    with pytest.raises(OptionError, match=r"weights.safetensors: words are chosen by the loss of an \.onnx"):
+        Importance(Path("weights.safetensors"), ModelSpec())
 
 
 def test_weights_that_keep_nothing(bundled: Importance, words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,3 +179,7 @@ def test_the_command(words: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*command, "--importance", "bundled"])
     assert done.exit_code == 0, done.output
     assert "4 in this go of " in done.output and " drawn at " in done.output
+    without = CliRunner().invoke(
+        app, ["train", str(tmp_path / "new"), "--from", *command[1:], "--steps", "3", "--importance", "none"]
+    )
+    assert without.exit_code == 0 and "2 in this go at " in without.output, without.output

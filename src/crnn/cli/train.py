@@ -92,9 +92,7 @@ def train(
     ] = None,
     importance: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL", help="Draw words by the loss of these weights (bundled, or an .onnx): fewer easy ones."
-        ),
+        typer.Option(metavar="MODEL", help="Choose words by the loss of these weights: bundled, an .onnx, or none."),
     ] = None,
     average: Annotated[float | None, typer.Option(help="Decay of the moving average of the weights.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or no (float32).")] = None,
@@ -151,7 +149,7 @@ def train(
         "rate": rate,
         "warm_up": warm_up,
         "guide": guide,
-        "importance": importance,
+        "importance": "" if importance == "none" else importance,
         "average": average,
         "precision": precision,
         "workers": workers,

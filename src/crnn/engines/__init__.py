@@ -67,13 +67,15 @@ def open_engine(
     name: str | None = None,
     threads: int | None = None,
     precision: str | None = None,
+    calls: int | None = None,
 ) -> Engine:
     """Load ``model`` (default: the bundled weights) into the engine called ``name``, which runs or raises.
 
     Without a name, or with ``auto``, :func:`choose` picks the engine. ``threads`` is how many threads a call computes
     in (default: one for each processor this process may use). torch has one number for the whole process, which is set
     to it, and by default left as it is; a device has its own ways. ``precision`` (``float32``, ``bfloat16``, ``int8``,
-    as far as the engine knows them; default: the engine's own choice) is what it computes in, or it raises.
+    as far as the engine knows them; default: the engine's own choice) is what it computes in, or it raises. ``calls``
+    is how many calls are to run at once: openvino makes room for as many, by default for what fits on the processors.
 
     Raises EngineError if the engine is unknown or cannot run here, ModelError if the model is unfit, OptionError if the
     engine does not compute in ``precision``.
@@ -83,7 +85,8 @@ def open_engine(
         raise EngineError(f"unknown engine {name!r}; choose one of: {', '.join(NAMES)}")
     if not path.exists():
         raise ModelError(f"{path}: no such model")
-    engine: Engine = getattr(import_module(f"crnn.engines.{name}"), _ENGINES[name])(path, threads, precision)
+    more = {"calls": calls} if name == "openvino" else {}
+    engine: Engine = getattr(import_module(f"crnn.engines.{name}"), _ENGINES[name])(path, threads, precision, **more)
     return engine
 
 

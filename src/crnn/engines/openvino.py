@@ -38,7 +38,7 @@ class OpenVinoEngine:
     (:mod:`crnn.engines.cache`), unless its weights lie in a second file, and is tried on two pictures each time
     (:mod:`crnn.engines.canary`).
 
-    As many calls run at once as their threads fit on the processors, and further ones wait.
+    As many ``calls`` run at once, by default as their threads fit on the processors, and further ones wait.
 
     Raises EngineError if OpenVINO is missing, cannot do what is asked on this processor, or computes wrongly;
     ModelError if the file is no ONNX network of the spec's shapes, or has no ranges for int8.
@@ -47,7 +47,9 @@ class OpenVinoEngine:
     name = "openvino"
     device = "CPU"
 
-    def __init__(self, path: Path, threads: int | None = None, precision: str | None = None) -> None:
+    def __init__(
+        self, path: Path, threads: int | None = None, precision: str | None = None, calls: int | None = None
+    ) -> None:
         if precision is not None and precision not in _HINTS:
             raise OptionError(f"the engine openvino does not compute in {precision}: choose {', '.join(_HINTS)}")
         try:
@@ -66,7 +68,7 @@ class OpenVinoEngine:
         self.precision = precision or choose_precision(machine["features"], ranges, digest)
         tops = quantization.require(path, digest, ranges).tops if self.precision == "int8" else {}
 
-        calls = max(1, usable_processors() // self.threads)
+        calls = calls or max(1, usable_processors() // self.threads)
         options = {
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
             "INFERENCE_NUM_THREADS": calls * self.threads,

@@ -1,7 +1,8 @@
 """The endless stream of training samples, and the real words held out from it.
 
 Sample i of a stream is a pure function of (seed, i): which source it comes from, which word, how it is distorted. A
-stream's position is therefore one integer, and workers, batches and restarts cannot change what is trained on.
+stream's position is therefore one integer, and workers, batches and restarts cannot change what is trained on. (Where
+words are chosen by their loss, :mod:`crnn.training.importance`, what they weigh depends on their batch as well.)
 """
 
 from __future__ import annotations
@@ -167,7 +168,9 @@ class SampleStream:
         return sum(getattr(source, "unreadable", 0) for source in self.sources)
 
     def sizes(self) -> dict[str, int]:
-        """How much there is to draw from, by what it is. With other numbers sample i would be another one."""
+        """How much there is to draw from, by what it is. With other numbers, or
+        importance by other weights, sample i would be another one.
+        """
         sizes: dict[str, int] = {}
         for source in self.sources:
             if isinstance(source, WordGenerator):
@@ -177,7 +180,7 @@ class SampleStream:
             else:
                 sizes[f"words to train on in {source.path}"] = len(source.training)
         if self.importance is not None:
-            sizes[f"importance by the weights with SHA-256 {self.importance.digest}"] = 1
+            sizes[f"importance by {self.importance.name}"] = 1
         return sizes
 
 

@@ -4,11 +4,11 @@ A network that reads well has learnt what half of its training words can teach i
 So candidates are drawn, finished weights read them, and each is kept with a probability that grows with the loss that
 these have on it. A word that is kept weighs the inverse of its probability, so that the mean gradient stays that of all
 candidates, and varies less than with as many words drawn alike (importance sampling; for deep networks Katharopoulos
-and Fleuret, "Not All Samples Are Created Equal", ICML 2018). To read a word takes about a fifth of the time that
-training on it does.
+and Fleuret, "Not All Samples Are Created Equal", ICML 2018). Batch normalisation alone sees the words that are kept as
+they come, more hard ones than there are.
 
-The finished weights stay as they are during a run: what is drawn is then a function of (seed, sample), as it is without
-them, and a run that was stopped goes on with the same words.
+The finished weights stay as they are during a run. So what is drawn is a function of (seed, sample), as it is without
+them, but for what a loss is rounded to: that depends on the engine, the processor and the words that are read together.
 """
 
 from __future__ import annotations
@@ -46,33 +46,40 @@ class Drawn:
 
 
 class Importance:
-    """Keeps words by the loss of the model in ``path`` (ONNX). Each process opens its own, on one thread.
+    """Keeps words by the loss of the weights in ``path`` (ONNX). Each process opens its own, on one thread.
 
-    Raises OptionError where the model writes other characters than ``spec``, or takes other pictures.
+    Raises OptionError where these are no ONNX file, write other characters than ``spec``, or take other pictures;
+    what :func:`crnn.engines.open_engine` raises.
     """
 
     def __init__(self, path: Path, spec: ModelSpec) -> None:
+        if path.suffix != ".onnx":
+            raise OptionError(f"{path}: words are chosen by the loss of an .onnx (crnn export), or of bundled")
         self.path, self.spec = path, spec
-        self._engine: Engine | None = None  # opened where words are drawn, which is in other processes
-        theirs = open_engine(path, threads=1).spec
+        engine = self._opened()
+        self._engine: Engine | None = engine
         for name in ("charset", "height", "width", "channels", "steps", "resampling", "mean", "std", "aipp"):
-            if getattr(theirs, name) != getattr(spec, name):
+            if getattr(engine.spec, name) != getattr(spec, name):
                 raise OptionError(
-                    f"{path}: its {name} is not that of the network to be trained, so it cannot say which words are "
-                    "hard: give weights of the same spec for --importance (crnn describe), or none"
+                    f"{path}: its {name} is not that of the network to be trained, so its loss cannot choose words: "
+                    "give --importance an .onnx of the same, or none"
                 )
-        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.name = f"{path.name} {digest[:12]} ({engine.name} in {engine.precision})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_engine": None}
 
+    def _opened(self) -> Engine:
+        return open_engine(self.path, threads=1, calls=1)
+
     def losses(self, samples: Sequence[Sample]) -> NDArray[np.float64]:
         """CTC loss in nats a character of each (image uint8[height, width], label): float64[N]."""
         if self._engine is None:
-            self._engine = open_engine(self.path, threads=1)
-        logp = self._engine.run(normalise(np.stack([image for image, _ in samples]), self.spec))
-        lengths = np.array([len(label) for _, label in samples])
-        return np.asarray(-log_probability(logp, [label for _, label in samples], self.spec.charset) / lengths)
+            self._engine = self._opened()
+        images, labels = zip(*samples, strict=True)
+        logp = self._engine.run(normalise(np.stack(images), self.spec))
+        return np.asarray(-log_probability(logp, labels, self.spec.charset) / [len(label) for label in labels])
 
     def draw(self, ids: range, sample: Callable[[int], Sample], seed: int) -> Drawn:
         """Of each of ``ids`` the first candidate that is kept; its k-th is ``sample(i + (k << 40))``.
@@ -82,20 +89,21 @@ class Importance:
         kept: dict[int, tuple[Sample, float]] = {}
         candidates = 0
         for k in range(ROUNDS):
-            left = [i + (k << 40) for i in ids if i not in kept]
+            left = [i for i in ids if i not in kept]
             if not left:
                 break
-            samples = [sample(i) for i in left]
+            samples = [sample(i + (k << 40)) for i in left]
             candidates += len(left)
             for i, one, chance in zip(left, samples, chances(self.losses(samples)).tolist(), strict=True):
-                if Random((seed << 65) + (3 << 63) + i).random() < chance:  # never a seed that draws a word
-                    kept[i - (k << 40)] = one, chance
+                if Random((seed << 65) + (3 << 63) + i + (k << 40)).random() < chance:  # never a seed that draws a word
+                    kept[i] = one, chance
         else:
             raise DatasetError(f"of {ROUNDS} words in a row none was kept by the loss of {self.path}")
-        inverse = np.array([1 / kept[i][1] for i in ids])
-        # The mean of the inverse is the number of candidates for each sample, but for chance.
-        weights = inverse * (len(ids) / candidates)
-        return Drawn([kept[i][0] for i in ids], weights.astype(np.float32), candidates)
+        # By the share of candidates that are kept, weights are 1 on average. Less one on both sides, as the last
+        # candidate is always kept, the share is unbiased.
+        share = (len(ids) - 1) / (candidates - 1) if len(ids) > 1 else 1 / candidates
+        weights = np.array([share / kept[i][1] for i in ids], np.float32)
+        return Drawn([kept[i][0] for i in ids], weights, candidates)
 
 
 def chances(losses: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -39,6 +39,7 @@ def open_sources(
     ``tell`` is told how far it is, in words.
     """
     spec = config.spec
+    importance = Importance(initial_path(config.importance), spec) if config.importance else None
 
     def opened(path: str, validation: bool = False) -> RealWords:
         def advance(done: int, total: int) -> None:
@@ -76,5 +77,4 @@ def open_sources(
             f"{len(generator.corpus)} words"
         )
         sources.append((generator, config.synthetic))
-    importance = Importance(initial_path(config.importance), spec) if config.importance else None
     return SampleStream(sources, spec, config.seed, importance), validation or [words for words, _ in real], notes

@@ -401,7 +401,7 @@ class Trainer:
             if before.get(what) != now.get(what)
         )
         raise CheckpointError(
-            f"{self.run} was trained on other data than there is now ({changes}): put it back, "
+            f"{self.run} was trained on other data, or on words chosen otherwise, than now ({changes}): put it back, "
             f"or branch off: crnn train NEW --from {self.run}"
         )
 
