@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 from PIL import ImageFont
 
+from crnn import Reader
+from crnn.datasets.lmdb import LmdbReader, LmdbWriter
 from crnn.evaluation.report import dataset_entry, report
+from crnn.protocols import alnum36
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "src" / "crnn" / "samples" / "words_lmdb"
@@ -40,6 +43,23 @@ def test_decoding(tmp_path: Path) -> None:
     printed = run("decoding.py", "--data", SAMPLE, "--count", 64, "--seconds", 0.01, "--json", file)
     rows = figures(file)["rows"]
     assert len(rows) == 4 and all(row["milliseconds"] > 0 and row["what"] in printed for row in rows)
+
+
+def test_loss(tmp_path: Path) -> None:
+    file, words = tmp_path / "loss.json", tmp_path / "words"
+    sample = LmdbReader(SAMPLE)
+    with LmdbWriter(words) as writer:
+        for i in range(20):
+            writer.add(sample.image_bytes(i), sample.label(i))
+        writer.add(sample.image_bytes(0), "wrongwrong")
+        writer.add(sample.image_bytes(0), "w" * 14)
+    printed = run("loss.py", "--data", words, "--model", "bundled", "--engine", "onnxruntime", "--json", file)
+    (row,) = json.loads(file.read_text())["rows"]
+    assert (row["words"], row["impossible"]) == (21, 1) and "(1 labels left out)" in printed
+    read = list(Reader(engine="onnxruntime").read_many([sample.image_bytes(i) for i in range(20)]))
+    right = [word.text == alnum36(sample.label(i)) for i, word in enumerate(read)]
+    assert row["right"] == pytest.approx(sum(right) / 21) and 0.5 < sum(right) / 21 < 1
+    assert 0.5 < row["probability"] < 20 / 21 and 0.05 < row["loss"] < 1
 
 
 def test_lexicon(tmp_path: Path) -> None:
