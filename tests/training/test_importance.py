@@ -133,11 +133,11 @@ def test_other_processes_draw_the_same(bundled: Importance, words: Path) -> None
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(words: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"importance": "bundled", "guide": 0.5, "steps": 6, "accumulate": 2}
+    options: dict[str, Any] = {"importance": "bundled", "guide": 0.5, "steps": 4}
     whole = trainer(tmp_path / "whole", words, **options).train()
-    assert whole.images == 48 < whole.candidates
+    assert whole.images == 16 < whole.candidates
     first = trainer(tmp_path / "parts", words, **options)
-    first.report = lambda progress: first.stop() if progress.step == 3 else None
+    first.report = lambda progress: first.stop() if progress.step == 2 else None
     first.train()
     trainer(tmp_path / "parts", words, **options).train()
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
