@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from common import parser
 
 from crnn import ctc
@@ -22,6 +23,7 @@ from crnn.evaluation.words import prepared, usable_labels
 from crnn.files import write_whole
 from crnn.images import normalise
 from crnn.protocols import COMPARED, protocol_of
+from crnn.training.trainer import bounded
 
 
 def known(engine: Engine, datasets: list[Path], held_out: bool) -> dict[str, float]:
@@ -46,7 +48,7 @@ def known(engine: Engine, datasets: list[Path], held_out: bool) -> dict[str, flo
             right += [COMPARED[protocol](text) == label for text, label in zip(texts, wanted, strict=True)]
             found = ctc.log_probability(logp, wanted, spec.charset)
             each = -found / [len(label) for label in wanted]
-            losses += np.where(each > 1, 1 + np.log(np.maximum(each, 1)), each).tolist()
+            losses += bounded(torch.from_numpy(each)).tolist()
             probabilities += np.exp(found).tolist()
     if not right:
         raise SystemExit(f"{', '.join(map(str, datasets))}: no word that could be read")
