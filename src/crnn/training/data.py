@@ -168,8 +168,9 @@ class SampleStream:
         return sum(getattr(source, "unreadable", 0) for source in self.sources)
 
     def sizes(self) -> dict[str, int]:
-        """How much there is to draw from, by what it is. With other numbers, or
-        importance by other weights, sample i would be another one.
+        """How much there is to draw from, by what it is; and 1 for the weights that choose, if some do.
+
+        With other entries sample i would be another one.
         """
         sizes: dict[str, int] = {}
         for source in self.sources:
