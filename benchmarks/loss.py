@@ -59,8 +59,9 @@ def known(engine: Engine, datasets: list[Path], held_out: bool) -> dict[str, flo
 def main() -> None:
     """Prints a line for each of the weights."""
     options = parser(__doc__)
-    options.add_argument("--data", type=Path, nargs="+", required=True, metavar="LMDB")
-    options.add_argument("--model", nargs="+", required=True, help="bundled, .onnx, .safetensors or a run's folder")
+    options.add_argument("--data", type=Path, nargs="+", action="extend", required=True, metavar="LMDB")
+    what = "bundled, .onnx, .safetensors or a run's folder"
+    options.add_argument("--model", nargs="+", action="extend", required=True, help=what)
     options.add_argument("--held-out", action="store_true", help="only the words that training leaves out")
     options.add_argument("--engine", help="default: the fastest that runs the model")
     chosen = options.parse_args()

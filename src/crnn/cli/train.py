@@ -94,6 +94,10 @@ def train(
         str | None,
         typer.Option(metavar="MODEL", help="Choose words by the loss of these weights: bundled, an .onnx, or none."),
     ] = None,
+    consistency: Annotated[
+        float | None,
+        typer.Option(help="See each word in two views, and weigh so much what is read differently (0.2); 0: once."),
+    ] = None,
     average: Annotated[float | None, typer.Option(help="Decay of the moving average of the weights.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or no (float32).")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that draw words.")] = None,
@@ -150,6 +154,7 @@ def train(
         "warm_up": warm_up,
         "guide": guide,
         "importance": "" if importance == "none" else importance,
+        "consistency": consistency,
         "average": average,
         "precision": precision,
         "workers": workers,

@@ -15,8 +15,8 @@ from crnn.spec import FRAME_PITCH, ModelSpec
 
 CONFIG = "config.json"
 # What older files lack; they mean the defaults.
-_LATER = ("resampling", "mean", "std", "guide", "optimizer", "importance")
-_AMOUNTS = ("synthetic", "guide", "weight_decay")
+_LATER = ("resampling", "mean", "std", "guide", "optimizer", "importance", "consistency")
+_AMOUNTS = ("synthetic", "guide", "consistency", "weight_decay")
 _NUMBERS = ("warm_up", "decay", "minutes", "steps", "freeze", "stop_after", "workers")
 _NOT_NEGATIVE = (*_AMOUNTS, *_NUMBERS)
 
@@ -49,6 +49,8 @@ class TrainConfig:
             (:mod:`crnn.training.guide`); 0 for none.
         importance: ONNX file of the weights whose loss chooses the words (:mod:`crnn.training.importance`), or
             ``bundled``; empty: all words alike.
+        consistency: weight of what two views of each word are read differently (:mod:`crnn.training.consistency`);
+            0: each word is seen once.
         weight_decay, clip: the optimiser's weight decay; the largest norm of the gradient.
         average: decay of the exponential moving average of the weights, which is what a run releases.
         precision: ``bf16``, ``fp16``, ``no`` (float32), or ``auto``: bf16 where the device computes faster in
@@ -84,6 +86,7 @@ class TrainConfig:
     stop_after: int = 0
     guide: float = 0.0
     importance: str = ""
+    consistency: float = 0.0
     weight_decay: float = 0.01
     clip: float = 5.0
     average: float = 0.999

@@ -35,6 +35,7 @@ from crnn.protocols import COMPARED, protocol_of
 from crnn.spec import ModelSpec
 from crnn.synthesis.generator import Photographs, WordGenerator
 from crnn.training.augment import augment
+from crnn.training.consistency import altered
 from crnn.training.importance import Drawn, Importance, Sample
 
 DECODED = 200_000  # words; a minute or two of decoding when a set is opened
@@ -108,11 +109,12 @@ class RealWords:
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` uint8[N, height, width]; ``targets`` int64, the labels joined; ``lengths``, ``ids`` int64[N].
+    """``images`` uint8[N, height, width]; ``targets`` int64, the labels joined; ``lengths`` int64[N].
 
-    The words' losses weigh ``weights``, float32[N]: 1, or what makes up for how they were chosen among so many
-    ``candidates`` (:mod:`crnn.training.importance`). ``unreadable`` pictures could not be decoded when they were drawn
-    for it, and others took their places.
+    ``ids`` int64[N] are the samples; or int64[N/2], where the second half of the images are other views of the same
+    words in the same order (:mod:`crnn.training.consistency`). The words' losses weigh ``weights``, float32[N]: 1, or
+    what makes up for how they were chosen among so many ``candidates`` (:mod:`crnn.training.importance`).
+    ``unreadable`` pictures could not be decoded when they were drawn for it, and others took their places.
     """
 
     images: Tensor
@@ -131,6 +133,7 @@ class SampleStream:
         sources: (source, share) pairs; shares are relative. A :class:`WordGenerator` is asked for word i, so that its
             stream is the one ``crnn synth`` writes; real words are drawn at random, with replacement.
         importance: what chooses among candidates for a batch, or None: the first ones.
+        twice: draws another view of each word as well.
     """
 
     def __init__(
@@ -139,11 +142,13 @@ class SampleStream:
         spec: ModelSpec,
         seed: int,
         importance: Importance | None = None,
+        *,
+        twice: bool = False,
     ) -> None:
         if not sources or not all(0 < share < inf for _, share in sources):
             raise OptionError("training needs at least one data set or fonts, each with a share above 0")
         self.sources = [source for source, _ in sources]
-        self.spec, self.seed, self.importance = spec, seed, importance
+        self.spec, self.seed, self.importance, self.twice = spec, seed, importance, twice
         self._sums = list(accumulate(share for _, share in sources))
 
     def sample(self, i: int) -> Sample:
@@ -157,10 +162,17 @@ class SampleStream:
         return prepare(Image.fromarray(image), self.spec), label
 
     def draw(self, ids: range) -> Drawn:
-        """The samples ``ids``. Raises CrnnError where one cannot be drawn."""
+        """The samples ``ids``, then their other views where ``twice``. Raises CrnnError where one cannot be drawn."""
         if self.importance is not None:
-            return self.importance.draw(ids, self.sample, self.seed)
-        return Drawn([self.sample(i) for i in ids], np.ones(len(ids), np.float32), len(ids))
+            drawn = self.importance.draw(ids, self.sample, self.seed)
+        else:
+            drawn = Drawn([self.sample(i) for i in ids], np.ones(len(ids), np.float32), len(ids))
+        return self._twice(ids, drawn) if self.twice else drawn
+
+    def _twice(self, ids: range, drawn: Drawn) -> Drawn:
+        dice = (Random((self.seed << 65) + (1 << 63) + i) for i in ids)  # never a seed that draws a word
+        views = [(altered(image, d), label) for d, (image, label) in zip(dice, drawn.samples, strict=True)]
+        return Drawn(drawn.samples + views, np.tile(drawn.weights, 2), drawn.candidates)
 
     @property
     def unreadable(self) -> int:

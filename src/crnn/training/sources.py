@@ -77,4 +77,5 @@ def open_sources(
             f"{len(generator.corpus)} words"
         )
         sources.append((generator, config.synthetic))
-    return SampleStream(sources, spec, config.seed, importance), validation or [words for words, _ in real], notes
+    stream = SampleStream(sources, spec, config.seed, importance, twice=config.consistency > 0)
+    return stream, validation or [words for words, _ in real], notes

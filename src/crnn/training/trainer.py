@@ -23,6 +23,7 @@ from crnn.training import convolutions, optimizers
 from crnn.training.adaptation import freeze
 from crnn.training.checkpoints import BEST, LOCK, STATE, WEIGHTS, load_state, save_state, save_weights
 from crnn.training.config import TrainConfig
+from crnn.training.consistency import apart
 from crnn.training.data import Batch, RealWords, SampleStream, batches, joined
 from crnn.training.guide import CLIP, Guide
 from crnn.training.network import CRNN
@@ -270,7 +271,7 @@ class Trainer:
     def _gradients(self, share: list[Batch]) -> Tensor:
         """Leaves in the network the mean gradient of this step's batches, of all processes.
 
-        Returns their mean CTC loss.
+        Returns their mean CTC loss (of words with two views, that of the first).
 
         Each batch is normalised by itself, and begins with the running statistics there were before the step. These
         move by the mean of what each batch alone would have moved them. So it makes no difference which process, or in
@@ -290,14 +291,18 @@ class Trainer:
             each = F.ctc_loss(
                 logp.float(), batch.targets.to(device), steps, batch.lengths, reduction="none", zero_infinity=True
             )
-            each = each / batch.lengths.to(device)
-            weights = batch.weights.to(device)
+            lengths, weights = batch.lengths.to(device), batch.weights.to(device)
+            each = each / lengths
             loss = (weights * bounded(each)).mean()
+            words = len(batch.ids)  # fewer than images, where each has two views
+            if self.config.consistency:
+                between = bounded(apart(logp.float()) / lengths[:words])
+                loss = loss + self.config.consistency * (weights[:words] * between).mean()
             if self.guide is not None:
                 more = self.guide.losses(batch.targets, batch.lengths, int(batch.ids[0]))
                 loss = loss + self.config.guide * (weights * bounded(more)).mean()
             self.accelerator.backward(loss / len(share))
-            mean += (weights * each.detach()).mean() / len(share)
+            mean += (weights * each.detach())[:words].mean() / len(share)
             for buffer, value, way in moved:
                 way += (buffer - value) / len(share)
         for buffer, value, _ in moved:
