@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from crnn.training import optimizers
 from crnn.training.checkpoints import load_state
 from crnn.training.config import TrainConfig
 from crnn.training.network import CRNN
-from crnn.training.optimizers import Muon, orthogonal
+from crnn.training.optimizers import Muon, orthogonal, orthogonal_in_bf16
 from crnn.training.progress import LOG
 
 CONV, BIAS, FIRST = "cnn.conv3.weight", "cnn.conv3.bias", "cnn.conv0.weight"
@@ -44,9 +45,28 @@ def test_orthogonal_is_the_published_iteration(rows: int, columns: int) -> None:
     assert len(seen) > 10 and seen.min() > 0.65 and seen.max() < 1.16
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(64, 600), (600, 64), (256, 256)])
+def test_in_bf16_it_is_nearly_the_same(rows: int, columns: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    matrices = torch.randn(3, rows, columns, generator=generator) * torch.logspace(0, -2, columns)
+    found = orthogonal_in_bf16(matrices)
+    assert found.dtype == matrices.dtype and found.shape == matrices.shape
+    for matrix, ours in zip(matrices, found, strict=True):
+        wanted = published(matrix)
+        assert (ours - wanted).norm() < 0.02 * wanted.norm()
+
+
+def test_the_precision_says_which() -> None:
+    for kind, products in (("no", orthogonal), ("bf16", orthogonal_in_bf16)):
+        network = CRNN()
+        muon = optimizers.optimizer(network, TrainConfig(fonts=("x",), optimizer="muon"), "cpu", kind)
+        assert isinstance(muon, Muon) and muon.orthogonal is products
+
+
+@pytest.mark.parametrize("kind", [orthogonal, orthogonal_in_bf16])
 @pytest.mark.parametrize("size", [0.0, 1e-38, 1e-30, 1e-26, 1e-24, 1e-22, 1e-20, 1e-10])
-def test_hardly_anything_stays_finite(size: float) -> None:
-    small = orthogonal(torch.full((1, 512, 1024), size))
+def test_hardly_anything_stays_finite(size: float, kind: Callable[[Tensor], Tensor]) -> None:
+    small = kind(torch.full((1, 512, 1024), size))
     assert small.isfinite().all() and torch.linalg.matrix_norm(small, 2) < 1.2
 
 

@@ -83,7 +83,7 @@ class Trainer:
         if self.accelerator.device.type == "cpu" and self.accelerator.mixed_precision == "no":
             convolutions.use(network)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = optimizers.optimizer(network, config, self.accelerator.device.type)
+        optimizer = optimizers.optimizer(network, config, self.accelerator.device.type, kind)
         self.guide: Guide | None = None
         if config.guide:
             self.guide = Guide(network, self.spec, config.seed)
@@ -299,7 +299,8 @@ class Trainer:
                 between = bounded(apart(logp.float()) / lengths[:words])
                 loss = loss + self.config.consistency * (weights[:words] * between).mean()
             if self.guide is not None:
-                more = self.guide.losses(batch.targets, batch.lengths, int(batch.ids[0]))
+                with self.accelerator.autocast():
+                    more = self.guide.losses(batch.targets, batch.lengths, int(batch.ids[0]))
                 loss = loss + self.config.guide * (weights * bounded(more)).mean()
             self.accelerator.backward(loss / len(share))
             mean += (weights * each.detach())[:words].mean() / len(share)
