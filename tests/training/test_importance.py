@@ -174,6 +174,7 @@ def test_weights_that_keep_nothing(bundled: Importance, words: Path, monkeypatch
 
 def test_the_command(words: Path, tmp_path: Path) -> None:
     command = ["train", str(tmp_path / "run"), "--train", str(words), "--batch", "2", "--steps", "2", "--workers", "0"]
+    command += ["--precision", "no"]
     wrong = CliRunner().invoke(app, [*command, "--importance", str(tmp_path / "none.onnx")])
     assert wrong.exit_code == 2 and "none.onnx: no such model" in str(wrong.exception) + wrong.output
     done = CliRunner().invoke(app, [*command, "--importance", "bundled"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from crnn.training.network import CRNN
 from crnn.training.optimizers import Muon, orthogonal, orthogonal_in_bf16
 from crnn.training.progress import LOG
 
+ROOT = Path(__file__).resolve().parents[2]
 CONV, BIAS, FIRST = "cnn.conv3.weight", "cnn.conv3.bias", "cnn.conv0.weight"
 GATES, RECURRENT, SCORES = "rnn.0.fw_rnn.weight_ih_l0", "rnn.1.bw_rnn.weight_hh_l0", "rnn.1.embedding.weight"
 
@@ -109,6 +112,27 @@ def test_which_weights_move_how() -> None:
             expected = expected * (1 - 1e-3 * 0.01) - 1e-3 * update.view_as(expected)
         assert (now[name].double() - expected).abs().max() < 1e-6, name
         assert 0.1e-3 < (first[name] - now[name]).square().mean().sqrt() < 0.6e-3  # of two steps at rate 1e-3
+
+
+def test_a_run_in_bf16(words: Path, tmp_path: Path) -> None:
+    """Muon's products and the guide are in bf16 as well; in a process of its own, as one has one precision."""
+    code = f"""if True:
+        from pathlib import Path
+        import torch
+        from tests.training.begin import trainer
+        from crnn.training.optimizers import orthogonal_in_bf16
+        folder, words = Path({str(tmp_path / "run")!r}), Path({str(words)!r})
+        more = dict(precision="bf16", optimizer="muon", guide=1.0, consistency=0.2)
+        run = trainer(folder, words, steps=2, **more)
+        kinds = []
+        run.guide.scores.register_forward_hook(lambda module, inputs, output: kinds.append(output.dtype))
+        assert run.optimizer.optimizer.orthogonal is orthogonal_in_bf16
+        assert run.train().step == 2
+        assert set(kinds) == {{torch.bfloat16}}
+        assert all(p.dtype == torch.float32 and p.isfinite().all() for p in run.network.parameters())
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_frozen_weights_stay() -> None:

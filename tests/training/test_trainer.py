@@ -157,6 +157,20 @@ def test_a_single_bad_step_is_skipped_and_counted(
     assert all(torch.isfinite(tensor).all() for tensor in run.average.values())
 
 
+def test_a_step_that_is_bad_for_the_guide_alone_is_skipped(
+    words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(tmp_path / "run", words, steps=3, batch=2, guide=1.0)
+    assert (
+        run.guide is not None and run.guide.steps == 0
+    )  # so it learns alone, and no gradient of it reaches the network
+    losses = run.guide.losses
+    monkeypatch.setattr(run.guide, "losses", lambda *given: losses(*given) * (1e38 if run.step == 1 else 1.0))
+    end = run.train()
+    assert (end.step, end.skipped) == (3, 1)
+    assert all(parameter.isfinite().all() for parameter in run.guide.parameters())
+
+
 def test_a_run_that_diverges_leaves_the_state_before(
     words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ NARROWEST = 3  # pixels
 def altered(image: Gray, dice: Random) -> Gray:
     """Another view of a prepared picture, uint8[height, width]: other light, a little lower or higher, parts hidden.
 
-    At middle height what is at column x stays within a pixel of it.
+    At middle height what is at column x stays about a pixel from it at most.
     """
     height, width = image.shape
     picture = image.astype(np.float32)
@@ -56,7 +56,8 @@ def _moved(picture: NDArray[np.float32], dice: Random) -> NDArray[np.float32]:
     height, width = picture.shape
     taller, slant = dice.uniform(0.85, 1.12), dice.gauss(0, 0.08)
     side, down = dice.uniform(-1, 1), dice.gauss(0, 0.05) * height
-    across, along = side - slant * height / 2, (1 - taller) * height / 2 + down
+    along = (1 - taller) * height / 2 + down
+    across = side - slant * (height / 2 - along) / taller
     matrix = np.array([(1, slant, across), (0, taller, along)], np.float32)
     return cv2.warpAffine(picture, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
 

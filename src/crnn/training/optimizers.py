@@ -26,8 +26,8 @@ class Muon(torch.optim.AdamW):
     Training" (2025). A convolution's matrix has a row for each output channel; each gate of an LSTM is a matrix of its
     own.
 
-    ``torch.optim.Muon`` takes matrices alone, no convolutions, and multiplies in bfloat16, which processors without
-    such instructions emulate; nor does it keep its products as small as :func:`orthogonal` does.
+    ``torch.optim.Muon`` takes matrices alone, no convolutions, and always multiplies in bfloat16, which processors
+    without such instructions emulate; nor does it keep its products as small as :func:`orthogonal` does.
 
     Args:
         matrices: those of ``parameters`` that move so, and in how many parts, one above the other, each is taken.
@@ -111,6 +111,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
 def orthogonal_in_bf16(matrices: Tensor) -> Tensor:
     """The same to about 1 %, for hardware that multiplies faster in bfloat16.
 
+    So on matrices of full rank, as a run's are. Where there is hardly any gradient, rounding says which way to go.
     Step by step, as published: bfloat16 is too coarse for the product of all factors, where what the small singular
     values are multiplied by would round away what the large ones are.
     """

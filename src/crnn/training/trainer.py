@@ -63,6 +63,8 @@ class Trainer:
     ) -> None:
         self.run, self.config, self.stream, self.report = run, config, stream, report
         self.spec = replace(config.spec, lineage=config.lineage + lineage)
+        if stream.twice != (config.consistency > 0):
+            raise OptionError("consistency needs a stream that gives each word twice, and nothing else does")
         self.processes = start()
         self.processes.check_same(config)
         self._state_read = 0  # when the state that this object goes on from was written; of process 0
@@ -241,10 +243,11 @@ class Trainer:
         before = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         loss = self._gradients(share)
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        guided: Tensor | float = 0.0
         if self.guide is not None:
-            torch.nn.utils.clip_grad_norm_(self.guide.parameters(), CLIP)
+            guided = torch.nn.utils.clip_grad_norm_(self.guide.parameters(), CLIP)
             self.guide.steps += 1
-        finite = bool(torch.isfinite(loss + norm))
+        finite = bool(torch.isfinite(loss + norm + guided))
         if finite or self.accelerator.scaler:  # fp16's scaler leaves such an update out itself, and lowers its scale
             self.optimizer.step()
         if finite:
