@@ -1,4 +1,4 @@
-"""A small labelled data set."""
+"""A small labelled data set, and one precision."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from crnn.datasets.lmdb import LmdbWriter
+from crnn.training import precision
+
+
+@pytest.fixture(autouse=True)
+def float32_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With matrix hardware ``auto`` is bf16; accelerate has one precision in a process, so all tests here have it."""
+    monkeypatch.setattr(precision, "_quickest", lambda: "no")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import math
 import os
 import random
 import shutil
@@ -42,6 +43,8 @@ from crnn.training.schedule import learning_rate
 from crnn.training.sources import open_sources
 from crnn.training.trainer import PATIENCE, Trainer, to_input
 from crnn.training.validation import HeldOut, Validation, names, validate
+
+QUICKEST = precision_module._quickest  # which the fixture for all tests replaces
 
 
 def trainer(run: Path, words: Path, **changes: Any) -> Trainer:
@@ -165,7 +168,7 @@ def test_a_step_that_is_bad_for_the_guide_alone_is_skipped(
         run.guide is not None and run.guide.steps == 0
     )  # so it learns alone, and no gradient of it reaches the network
     losses = run.guide.losses
-    monkeypatch.setattr(run.guide, "losses", lambda *given: losses(*given) * (1e38 if run.step == 1 else 1.0))
+    monkeypatch.setattr(run.guide, "losses", lambda *given: losses(*given) * (math.nan if run.step == 1 else 1.0))
     end = run.train()
     assert (end.step, end.skipped) == (3, 1)
     assert all(parameter.isfinite().all() for parameter in run.guide.parameters())
@@ -533,6 +536,7 @@ def test_a_state_of_another_network_is_refused(words: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_precision_is_what_is_asked_for_or_an_error(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision_module, "device_type", lambda: device)
+    monkeypatch.setattr(precision_module, "_quickest", QUICKEST)
     assert [precision(kind) for kind in ("no", "bf16")] == ["no", "bf16"]
     assert precision("no", "bf16") == "no"
     if device == "cuda":
