@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fontTools.ttLib import TTFont
-from PIL import Image, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 from typer.testing import CliRunner
 
 from crnn.cli import app
@@ -132,6 +132,34 @@ def test_words_are_cut_between_their_letters(tmp_path: Path) -> None:
         program["main"]()
     with (tmp_path / "out" / "labels.csv").open(newline="") as file_of_labels:
         assert [(tmp_path / "out" / name).exists() for name, _ in csv.reader(file_of_labels)] == [True] * 7
+
+
+def test_letters_are_found_by_the_weights(tmp_path: Path) -> None:
+    """In a plain font, whose letters' places are known; what is read otherwise than its label says is left out."""
+    font = ImageFont.load_default(28)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    texts = ["Harbour", "MUSEUM", "Library", "on", "a-b", "WRONG", "Kitchen", "street", "Bakery", "Garden"]
+    with LmdbWriter(tmp_path / "words") as writer:
+        for text in texts:
+            picture = Image.new("L", (round(font.getlength(text)) + 12, 40), 235)
+            ImageDraw.Draw(picture).text((6, 2), "Station" if text == "WRONG" else text, fill=20, font=font)
+            file = BytesIO()
+            picture.save(file, "PNG")
+            writer.add(file.getvalue(), text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["letter_boxes.py", str(tmp_path / "words"), str(tmp_path / "boxes.jsonl")])
+        runpy.run_path(str(FOLDER / "letter_boxes.py"), run_name="__main__")
+    lines = [json.loads(line) for line in (tmp_path / "boxes.jsonl").read_text().splitlines()]
+    found = {line["text"]: line["boxes"] for line in lines}
+    assert len(found) >= 5 and found.keys() <= {*texts[1:3], *texts[6:]}  # the first is held out
+    near = []
+    for text, boxes in found.items():
+        assert len(boxes) == len(text) and boxes[0][0] == 0
+        for i, (left, top, width, height) in enumerate(boxes[:-1]):
+            assert (top, height) == (0, 40) and left + width == boxes[i + 1][0]
+            gap = 6 + font.getlength(text[: i + 1])
+            near.append(abs(left + width - gap) < 5)
+    assert np.mean(near) > 0.7 and len(near) > 20  # not all: an L has little ink above its foot
 
 
 def test_fonts_that_can_be_read_are_collected(tmp_path: Path) -> None:
