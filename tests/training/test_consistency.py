@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.training.begin import losses, trainer
+from tests.training.begin import stopped_is_as_whole, trainer
 from torch import Tensor
 from torch.nn import functional as F
 from typer.testing import CliRunner
@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 from crnn.cli import app
 from crnn.errors import OptionError
 from crnn.spec import ModelSpec
-from crnn.training.checkpoints import load_state
 from crnn.training.config import TrainConfig
 from crnn.training.consistency import HIDDEN, NARROWEST, _moved, altered, apart
 from crnn.training.data import RealWords, SampleStream, batches
@@ -124,13 +123,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(words: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"consistency": 0.2, "guide": 0.5, "steps": 4}
     whole = trainer(tmp_path / "whole", words, **options).train()
     assert whole.images == whole.position == 16  # words; each of them is seen twice
-    first = trainer(tmp_path / "parts", words, **options)
-    first.report = lambda progress: first.stop() if progress.step == 2 else None
-    first.train()
-    trainer(tmp_path / "parts", words, **options).train()
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
-    one, other = (load_state(tmp_path / name) for name in ("parts", "whole"))
-    assert all(value.equal(other["network"][key]) for key, value in one["network"].items())
+    stopped_is_as_whole(tmp_path / "whole", tmp_path / "parts", words, **options)
 
 
 def test_words_that_are_chosen_keep_their_weights_in_both_views(words: Path) -> None:

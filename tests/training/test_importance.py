@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tests.training.begin import losses, trainer
+from tests.training.begin import stopped_is_as_whole, trainer
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
@@ -136,13 +136,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(words: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"importance": "bundled", "guide": 0.5, "steps": 4}
     whole = trainer(tmp_path / "whole", words, **options).train()
     assert whole.images == 16 < whole.candidates
-    first = trainer(tmp_path / "parts", words, **options)
-    first.report = lambda progress: first.stop() if progress.step == 2 else None
-    first.train()
-    trainer(tmp_path / "parts", words, **options).train()
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
-    one, other = (load_state(tmp_path / name) for name in ("parts", "whole"))
-    assert all(value.equal(other["network"][key]) for key, value in one["network"].items())
+    stopped_is_as_whole(tmp_path / "whole", tmp_path / "parts", words, **options)
 
 
 def test_a_run_goes_on_with_the_weights_that_chose_before(words: Path, tmp_path: Path) -> None:

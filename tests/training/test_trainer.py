@@ -164,9 +164,7 @@ def test_a_step_that_is_bad_for_the_guide_alone_is_skipped(
     words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = trainer(tmp_path / "run", words, steps=3, batch=2, guide=1.0)
-    assert (
-        run.guide is not None and run.guide.steps == 0
-    )  # so it learns alone, and no gradient of it reaches the network
+    assert run.guide is not None and run.guide.steps == 0  # it learns alone: no gradient of it reaches the network
     losses = run.guide.losses
     monkeypatch.setattr(run.guide, "losses", lambda *given: losses(*given) * (math.nan if run.step == 1 else 1.0))
     end = run.train()
