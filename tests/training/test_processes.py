@@ -165,6 +165,31 @@ def test_sigterm_and_a_dead_process_leave_a_run_that_goes_on(words: Path, tmp_pa
     assert ids == [[2 * BATCH * i, 2 * BATCH * (i + 1) - 1] for i in range(died + 1)]  # none left out, none seen twice
 
 
+PARTING = """
+from pathlib import Path
+from crnn.training.processes import start
+
+def threads():
+    return sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+
+with start().one_voice():
+    import torch.distributed.nn
+    joined = threads()
+assert any("gloo" in name for name in joined), joined
+assert not any("gloo" in name for name in threads()), threads()
+"""
+
+
+@linux
+def test_the_network_s_threads_end_with_the_last_step(tmp_path: Path) -> None:
+    """One that is left may abort its process while it exits, and torchrun would call a run that has ended failed."""
+    script = tmp_path / "part.py"
+    script.write_text(PARTING, encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*launcher, str(script)], capture_output=True, text=True, env=environment(), timeout=240)
+    assert done.returncode == 0, done.stderr
+
+
 def test_accumulated_batches_leave_one_step_of_statistics(
     words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,9 +35,9 @@ def augment(image: Gray, narrowest: int, dice: Random) -> Gray:
     if dice.random() < 0.85:
         image = _framed(image, gentle, dice)
     bend = dice.random()
-    if bend < 0.12 * gentle:
+    if bend < 0.15 * gentle:
         image = _arched(image, dice)
-    elif bend < 0.24 * gentle:
+    elif bend < 0.35 * gentle:
         image = _rippled(image, dice)
     picture = image.astype(np.float32)
     if dice.random() < 0.5:
@@ -47,11 +47,31 @@ def augment(image: Gray, narrowest: int, dice: Random) -> Gray:
         picture += middle + np.float32(dice.uniform(-40, 40))
     if dice.random() < 0.4:
         picture = np.float32(255) - picture
+    if dice.random() < 0.5:
+        picture = _lit(picture, dice)
     np.clip(picture, 0, 255, out=picture)
     if dice.random() < 0.4 * gentle:
         low, high = float(picture.min()), float(picture.max())
         return degrade(picture, 0.6 * (high - low), narrowest, dice)
     return picture.astype(np.uint8)
+
+
+def _lit(picture: NDArray[np.float32], dice: Random) -> NDArray[np.float32]:
+    """Another light: a curve that lifts or sinks the middle tones, shade that falls unevenly, or both.
+
+    The ground is what the network could tell a word by that it has seen before; the letters' contrast stays.
+    """
+    way = dice.random()
+    if way < 0.65:
+        low, high = np.float32(picture.min()), np.float32(picture.max())
+        span = max(high - low, np.float32(1))
+        curve = np.float32(2 ** dice.gauss(0, 0.6))
+        picture = low + span * np.clip((picture - low) / span, 0, 1) ** curve
+    if way > 0.35:
+        height, width = picture.shape
+        strength = np.float32(dice.uniform(0.05, 0.2) * max(32.0, float(picture.max() - picture.min())))
+        picture = picture + strength * field((height, width), dice, height * dice.uniform(0.5, 2.5))
+    return picture
 
 
 def _framed(image: Gray, reach: float, dice: Random) -> Gray:
