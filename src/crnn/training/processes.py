@@ -161,7 +161,7 @@ def start() -> Processes:
         )
     # Its functions take the group there is at their import for their default; one imported later, as an optimizer does,
     # would keep the group and its threads past their end, and such a thread may abort a process that exits.
-    import torch.distributed.nn
+    import torch.distributed.nn  # noqa: F401
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
