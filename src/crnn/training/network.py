@@ -38,8 +38,9 @@ def layers(trunk: str = "crnn") -> tuple[Layer, ...]:
 
 
 def _channels_last(gradient: Tensor) -> Tensor:
-    """The gradient of the columns in the order of the convolutions' pictures; the LSTMs' own order would make the
-    gradient of batch normalisation ten times as slow.
+    """The columns' gradient, in the order of the convolutions' pictures.
+
+    In the LSTMs' own order the gradient of batch normalisation takes ten times as long.
     """
     return gradient.contiguous(memory_format=torch.channels_last)
 
