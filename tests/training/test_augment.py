@@ -6,7 +6,7 @@ from random import Random
 
 import numpy as np
 
-from crnn.training.augment import LOW, augment
+from crnn.training.augment import LOW, _lit, augment
 
 
 def spread(height: int) -> float:
@@ -31,3 +31,16 @@ def test_very_wide_pictures() -> None:
         picture = np.full((height, width), 90, np.uint8)
         for seed in range(12):
             assert augment(picture, 5, Random(seed)).ndim == 2
+
+
+def test_another_light_moves_the_ground_and_leaves_the_letters() -> None:
+    picture = np.tile(np.linspace(100, 140, 96, dtype=np.float32), (32, 1))
+    picture[8:24, 40:44] = 230
+    grounds = []
+    for seed in range(200):
+        lit = _lit(picture, Random(seed))
+        assert lit.dtype == np.float32
+        beside = lit[8:24, [34, 35, 48, 49]].mean()
+        assert lit[8:24, 40:44].mean() - beside > 30
+        grounds.append(float(beside))
+    assert np.std(grounds) > 5
