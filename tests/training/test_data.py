@@ -222,9 +222,9 @@ def test_augmented_words_keep_their_ink() -> None:
     for _ in range(200):
         out = augment(picture, 25, dice)
         assert out.dtype == np.uint8 and out.ndim == 2
-        height, width = out.shape
-        middle = out[height // 2 - 4 : height // 2 + 4, width // 2 - 10 : width // 2 + 10].mean()
+        middle = out.shape[1] // 2
+        rows = out[:, middle - 10 : middle + 10].mean(1)  # an arch may take the bar off the middle of its height
         edges = np.concatenate((out[:, :6].ravel(), out[:, -6:].ravel())).mean()
-        assert abs(float(middle) - float(edges)) > 20
+        assert np.sort(np.abs(rows - edges))[-8:].mean() > 20
         seen.add(out.tobytes())
     assert len(seen) > 170
