@@ -159,8 +159,8 @@ def start() -> Processes:
             f"WORLD_SIZE says {count} processes, but {', '.join(missing)} is missing from the environment: "
             "start them with torchrun, or unset WORLD_SIZE to train in one"
         )
-    # Its functions take the group there is at their import for their default; one imported later, as an optimizer does,
-    # would keep the group and its threads past their end, and such a thread may abort a process that exits.
+    # Its functions take the group there is at their import for their default. Imported later, as happens within a run,
+    # they would keep the group and its threads past its end, and such a thread may abort a process that exits.
     import torch.distributed.nn  # noqa: F401
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
